@@ -1,0 +1,175 @@
+//! Time as a value. This is the only file of the project that reads a clock.
+//!
+//! A machine never asks what time it is: it is told, as a [`Tick`]. So the same machine runs under the
+//! operating system's clock in production, under tokio's paused clock in a test of the actors, and under a
+//! hand-turned clock in the simulator, and a test of an hour takes no time.
+//!
+//! A tick counts from the start of the process and never falls. Wall time ([`Clock::wall`]) only labels
+//! what is shown to people: no decision is made from it, so a jump of the system clock changes nothing.
+
+use std::{
+    fmt,
+    ops::Add,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+/// A moment on the monotonic clock: nanoseconds since the clock's origin, good for 584 years.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tick(u64);
+
+impl Tick {
+    /// The clock's origin.
+    pub const ZERO: Self = Self(0);
+    /// Later than any moment that is ever reached: "no deadline" where an `Option` would be in the way.
+    pub const MAX: Self = Self(u64::MAX);
+
+    /// The moment `nanos` nanoseconds after the origin.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// The moment `millis` milliseconds after the origin.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis.saturating_mul(1_000_000))
+    }
+
+    /// Nanoseconds since the origin.
+    #[must_use]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Whole milliseconds since the origin, rounded down.
+    #[must_use]
+    pub const fn as_millis(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
+    /// How long after `earlier` this moment is; zero if it is not after it.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Tick {
+    type Output = Self;
+
+    /// Saturates at [`Tick::MAX`]: a policy of "never" does not wrap around to "at once".
+    fn add(self, after: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl fmt::Debug for Tick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", Duration::from_nanos(self.0))
+    }
+}
+
+/// Where a shell reads the time that it hands to its machine. Cheap to clone; clones agree.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System,
+    Tokio,
+    Manual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// The operating system's monotonic clock: what a service runs on.
+    #[must_use]
+    pub const fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// tokio's clock, which a test can pause and advance. It must be read on a tokio runtime.
+    #[must_use]
+    pub const fn tokio() -> Self {
+        Self(Source::Tokio)
+    }
+
+    /// A clock that stands still until its [`Hand`] is turned.
+    #[must_use]
+    pub fn manual() -> (Self, Hand) {
+        let now = Arc::new(AtomicU64::new(0));
+        (Self(Source::Manual(Arc::clone(&now))), Hand(now))
+    }
+
+    /// The present moment.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one place where the monotonic clock is read")]
+    pub fn now(&self) -> Tick {
+        match &self.0 {
+            Source::System => since_origin(Instant::now()),
+            Source::Tokio => since_origin(tokio::time::Instant::now().into_std()),
+            Source::Manual(now) => Tick(now.load(Ordering::Acquire)),
+        }
+    }
+
+    /// The wall clock, to label what people read. Never decide by it.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one place where the wall clock is read")]
+    pub fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+/// One origin for the whole process, so that ticks of several clocks can be compared.
+fn since_origin(now: Instant) -> Tick {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    let origin = *ORIGIN.get_or_init(|| now);
+    Tick(u64::try_from(now.saturating_duration_since(origin).as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Turns a [manual clock](Clock::manual).
+#[derive(Clone, Debug)]
+pub struct Hand(Arc<AtomicU64>);
+
+impl Hand {
+    /// Moves the clock on by `step`.
+    pub fn advance(&self, step: Duration) {
+        self.0.fetch_add(u64::try_from(step.as_nanos()).unwrap_or(u64::MAX), Ordering::AcqRel);
+    }
+
+    /// Moves the clock to `tick`; a moment that has passed leaves it where it is.
+    pub fn set(&self, tick: Tick) {
+        self.0.fetch_max(tick.0, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_that_never_comes_does_not_wrap_around() {
+        assert_eq!(Tick::from_millis(5) + Duration::MAX, Tick::MAX);
+        assert_eq!(Tick::from_millis(5).since(Tick::from_millis(9)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_manual_clock_only_moves_forward() {
+        let (clock, hand) = Clock::manual();
+        hand.set(Tick::from_millis(40));
+        hand.set(Tick::from_millis(10));
+        hand.advance(Duration::from_millis(2));
+        assert_eq!(clock.now(), Tick::from_millis(42));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_tokio_clock_follows_a_paused_runtime() {
+        let clock = Clock::tokio();
+        let before = clock.now();
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!(clock.now().since(before), Duration::from_secs(3600));
+    }
+}

@@ -1,0 +1,17 @@
+//! The kernel and the actors of selfheal.
+//!
+//! **Every decision this system makes is made in a machine, which is deterministic and never reads a clock.**
+//! A machine takes an event and the time ([`clock::Tick`]) and gives back effects. Around each machine is a
+//! *handle*, which a request touches and which works with every actor dead; and, where something must be
+//! watched, an *actor*, which feeds the machine, performs its effects, and can be killed at any moment.
+//!
+//! Nothing here touches a socket, a file or a database, so all of it runs under simulated time.
+
+pub mod backoff;
+pub mod clock;
+pub mod level;
+pub mod mailbox;
+pub mod signal;
+pub mod telemetry;
+pub mod threshold;
+pub mod window;

@@ -1,0 +1,3 @@
+//! The `selfheal` binary.
+
+fn main() {}

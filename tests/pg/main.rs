@@ -1,0 +1,1 @@
+//! Integration tests on a private PostgreSQL.
