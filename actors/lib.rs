@@ -12,6 +12,7 @@ pub mod clock;
 pub mod level;
 pub mod mailbox;
 pub mod signal;
+pub mod supervisor;
 pub mod telemetry;
 pub mod threshold;
 pub mod window;
