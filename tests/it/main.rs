@@ -1,1 +1,5 @@
-//! Integration tests on SQLite.
+//! Integration tests.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a broken expectation is how a test fails")]
+
+mod tidy;

@@ -6,8 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use selfheal_actors::telemetry;
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -45,29 +43,12 @@ fn folders(of: &str) -> Vec<String> {
 #[test]
 fn the_folders_of_the_kernel_meet_in_the_vocabulary_and_never_import_one_another() {
     let folders = folders("actors");
-    assert!(folders.len() >= 4, "{folders:?}");
-    // The gate keeps the per-user counts: one lock for one decision. That is the only arrow.
-    let allowed = [("gate", "user_limit")];
+    assert!(!folders.is_empty(), "there is a kernel");
     for folder in &folders {
         for file in sources(&root().join("actors").join(folder)) {
             let text = fs::read_to_string(&file).expect("it is text");
             for other in folders.iter().filter(|other| *other != folder) {
-                let arrow = allowed.contains(&(folder.as_str(), other.as_str()));
-                assert!(arrow || !text.contains(&format!("{other}::")), "{} uses {other}", file.display());
-            }
-        }
-    }
-}
-
-#[test]
-fn arrows_between_the_rooms_of_the_library_never_turn() {
-    // Each room may use those to its left. `runtime` wires all of them; the binary is outside.
-    let order = ["config", "db", "http", "admin", "runtime"];
-    for (i, room) in order.iter().enumerate() {
-        for file in sources(&root().join("src").join(room)) {
-            let text = fs::read_to_string(&file).expect("it is text");
-            for later in &order[i + 1..] {
-                assert!(!text.contains(&format!("crate::{later}")), "{} uses {later}", file.display());
+                assert!(!text.contains(&format!("{other}::")), "{} uses {other}", file.display());
             }
         }
     }
@@ -89,23 +70,9 @@ fn the_top_level_is_the_card_and_little_more() {
         .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
         .filter(|name| !name.starts_with('.') && !["target", "data"].contains(&name.as_str()))
         .collect();
-    let expected = "ARCHITECTURE.md Cargo.lock Cargo.toml LICENSE-APACHE LICENSE-MIT README.md actors benches config \
-                    rustfmt.toml src tests";
+    let expected = "ARCHITECTURE.md Cargo.lock Cargo.toml LICENSE-APACHE LICENSE-MIT README.md actors rustfmt.toml src tests";
     for name in &found {
         assert!(expected.split_whitespace().any(|e| e == name), "{name} is new at the top level");
-    }
-}
-
-#[test]
-fn every_metric_in_the_readme_exists_and_every_metric_is_in_the_readme() {
-    let readme = read("README.md");
-    let names: BTreeSet<_> = telemetry::ALL.iter().map(|metric| metric.name).collect();
-    for name in &names {
-        assert!(readme.contains(name), "{name} is missing in the README");
-    }
-    let words = readme.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    for word in words.filter(|word| word.starts_with("selfheal_") && *word != "selfheal_actors") {
-        assert!(names.contains(word), "the README speaks of {word}, which does not exist");
     }
 }
 
@@ -114,7 +81,9 @@ fn every_file_that_the_documents_name_exists() {
     for document in ["README.md", "ARCHITECTURE.md"] {
         let text = read(document);
         let ticked = text.split('`').skip(1).step_by(2);
-        for path in ticked.filter(|t| t.contains('/') && (t.ends_with(".rs") || t.ends_with(".toml"))) {
+        for path in ticked
+            .filter(|t| t.contains('/') && !t.contains('*') && (t.ends_with(".rs") || t.ends_with(".toml")))
+        {
             let path = path.split_whitespace().next_back().unwrap_or(path);
             assert!(root().join(path).exists(), "{document} names {path}");
         }

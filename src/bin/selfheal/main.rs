@@ -1,3 +1,0 @@
-//! The `selfheal` binary.
-
-fn main() {}

@@ -1,1 +1,0 @@
-//! Integration tests on a private PostgreSQL.
