@@ -177,9 +177,9 @@ pub enum ChildEvent {
     Started,
     /// It runs again.
     Restarted {
-        /// The delay before this restart.
+        /// How long after its end.
         after: Duration,
-        /// How many restarts its supervisor made within its period, this one included.
+        /// How often it has been started again by this supervisor, failed starts included.
         restarts: u32,
     },
     /// It could not be started.

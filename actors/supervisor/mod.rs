@@ -18,10 +18,12 @@
 //!
 //! Not protected: a child that answers its supervisor but does no work. That takes a heartbeat of its own.
 
+mod actor;
 mod machine;
 mod policy;
 #[cfg(test)]
 mod tests;
 
+pub use actor::{Arguments, ChildSpec, ChildView, Children, Message, Shell, Start, Starting, Supervisor};
 pub use machine::{Effect, Event, Machine, State, VerbError};
 pub use policy::{AutoShutdown, ChildPolicy, Policy, Restart, Strategy};
