@@ -11,6 +11,7 @@ pub mod backoff;
 pub mod clock;
 pub mod level;
 pub mod mailbox;
+pub mod pool_monitor;
 pub mod signal;
 pub mod supervisor;
 pub mod telemetry;

@@ -30,6 +30,15 @@ pub enum Signal {
         /// Requests waiting for a connection at that moment.
         waiting: u32,
     },
+    /// More connections are in use than ever since the pool left level normal. At most one a connection.
+    Peak {
+        /// The pool.
+        pool: Name,
+        /// Connections in use.
+        in_use: u32,
+        /// Connections that the pool may have.
+        max: u32,
+    },
     /// An action was taken or undone because of a pool's level.
     Action {
         /// The pool whose level asked for it.

@@ -60,6 +60,12 @@ impl Ewma {
         Self { tau, value: 0.0, average: 0.0, at: Tick::ZERO }
     }
 
+    /// An average that starts at its first value: before it there was nothing that could weigh against it.
+    #[must_use]
+    pub const fn starting(tau: Duration, now: Tick, value: f64) -> Self {
+        Self { tau, value, average: value, at: now }
+    }
+
     /// From `now` on the value is `value`.
     pub fn set(&mut self, now: Tick, value: f64) {
         self.average = self.average(now);
