@@ -1,8 +1,8 @@
 //! A supervision runtime that lets a service heal itself: **pressure → action → recovery → incident → report**, as
 //! one loop inside the process.
 //!
-//! What stands is the kernel's first part, in the crate `selfheal-actors`: the shared vocabulary, and the
-//! supervisor as a machine. A machine takes what has happened and when, and says what to do:
+//! What stands is the kernel's first part, in the crate `selfheal-actors`: the shared vocabulary, the
+//! supervisor and the pool monitor. A machine takes what has happened and when, and says what to do:
 //!
 //! ```
 //! use selfheal::{
@@ -21,4 +21,6 @@
 //! assert_eq!(supervisor.on(crash, now), [Effect::Start("monitor".into(), 2)], "the first restart is immediate");
 //! ```
 
-pub use selfheal_actors::{backoff, clock, level, mailbox, signal, supervisor, telemetry, threshold, window};
+pub use selfheal_actors::{
+    backoff, clock, level, mailbox, pool_monitor, signal, supervisor, telemetry, threshold, window,
+};
