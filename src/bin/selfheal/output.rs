@@ -9,6 +9,9 @@ use std::{
 /// How a command ended: with an exit code of its own, or because something failed.
 pub(crate) type Outcome = Result<ExitCode, Box<dyn Error>>;
 
+/// The config that is meant where none is named.
+pub(crate) const CONFIG: &str = "config/selfheal.toml";
+
 /// Writes to stdout what was asked for.
 ///
 /// # Errors
@@ -17,6 +20,11 @@ pub(crate) fn data(text: impl AsRef<[u8]>) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_ref())?;
     stdout.flush()
+}
+
+/// Whether to write in colours: to a terminal, and unless `NO_COLOR` is set to anything.
+pub(crate) fn coloured(is_terminal: bool) -> bool {
+    is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Turns the outcome into the exit code of the process, and says on stderr what failed.

@@ -1,0 +1,130 @@
+//! What one key cannot know alone: the rules between keys.
+//!
+//! All of them run, so that a file with five mistakes is corrected once and not five times. A rule is skipped
+//! only where a key that takes part in it has a mistake of its own, since it would judge a value that nobody
+//! wrote.
+
+mod paths;
+mod trees;
+
+use std::{collections::BTreeMap, fmt};
+
+use super::{
+    finding::{Finding, Places},
+    key::Key,
+    policy::{Admin, Batching, Config, Pool},
+    supervision::Backoff,
+};
+
+/// Every rule between keys that `config` breaks.
+///
+/// `places` says where each key was set, `known` which keys are known to be wrong already.
+pub(super) fn validate(config: &Config, places: &Places, known: &[Finding]) -> Vec<Finding> {
+    let mut rules = Rules { places, known, broken: Vec::new() };
+    for (name, pool) in &config.pools {
+        rules.pool(&Key::of(["pools", name]), pool);
+    }
+    rules.batching(&config.batching);
+    rules.backoff(&Key::of(["supervision", "backoff"]), &config.supervision.backoff);
+    paths::endpoints(&mut rules, &config.endpoints, &config.pools);
+    trees::trees(&mut rules, &config.trees);
+    rules.admin(&config.admin);
+    rules.broken
+}
+
+/// Collects the rules that are broken.
+struct Rules<'a> {
+    places: &'a Places,
+    known: &'a [Finding],
+    broken: Vec<Finding>,
+}
+
+impl Rules<'_> {
+    /// Notes that a rule about `keys` is broken; the first of them is the one to change.
+    fn broken(&mut self, keys: &[Key], message: impl Into<String>, help: impl Into<String>) {
+        let mistaken =
+            |key: &Key| self.known.iter().any(|finding| !finding.key.is_root() && finding.key.touches(key));
+        if let Some(first) = keys.first()
+            && !keys.iter().any(mistaken)
+        {
+            let finding = Finding::new(self.places.best(keys), first.clone(), message).help(help);
+            self.broken.push(finding);
+        }
+    }
+
+    /// `lower` must be less than `upper`.
+    fn below(&mut self, table: &Key, lower: (&str, f64), upper: (&str, f64)) {
+        if lower.1 < upper.1 {
+            return;
+        }
+        let keys = [table.child(lower.0), table.child(upper.0)];
+        let message = format!(
+            "{} must be below {}",
+            self.told(&keys[0], lower.0, lower.1),
+            self.told(&keys[1], upper.0, upper.1)
+        );
+        let help = format!("lower {} or raise {}", lower.0, upper.0);
+        self.broken(&keys, message, help);
+    }
+
+    /// A key with its value, and whether anybody chose it: `warning_exit (0.8, the default)`.
+    fn told(&self, key: &Key, name: &str, value: impl fmt::Display) -> String {
+        let default = if self.places.of(key).is_none() { ", the default" } else { "" };
+        format!("{name} ({value}{default})")
+    }
+
+    fn pool(&mut self, at: &Key, pool: &Pool) {
+        self.below(at, ("warning", pool.warning), ("critical", pool.critical));
+        self.below(at, ("warning_exit", pool.warning_exit), ("warning", pool.warning));
+        self.below(at, ("critical_exit", pool.critical_exit), ("critical", pool.critical));
+    }
+
+    fn batching(&mut self, batching: &Batching) {
+        let Batching { normal, under_pressure } = *batching;
+        if under_pressure < normal {
+            let keys = [Key::of(["batching", "under_pressure"]), Key::of(["batching", "normal"])];
+            let upper = self.told(&keys[0], "under_pressure", under_pressure);
+            let message = format!("{upper} must not be below {}", self.told(&keys[1], "normal", normal));
+            self.broken(&keys, message, "raise under_pressure or lower normal");
+        }
+    }
+
+    fn backoff(&mut self, at: &Key, backoff: &Backoff) {
+        if backoff.max < backoff.initial {
+            let keys = [at.child("max"), at.child("initial")];
+            let max = self.told(&keys[0], "max", humantime::format_duration(backoff.max));
+            let initial = self.told(&keys[1], "initial", humantime::format_duration(backoff.initial));
+            self.broken(&keys, format!("{max} must not be below {initial}"), "raise max or lower initial");
+        }
+    }
+
+    fn admin(&mut self, admin: &Admin) {
+        let [listen, token, viewer] =
+            ["listen", "token", "read_only_token"].map(|name| Key::of(["admin", name]));
+        let is_guarded = admin.token.is_some() || (admin.read_only && admin.read_only_token.is_some());
+        if let Some(address) = admin.listen.filter(|address| !address.ip().is_loopback() && !is_guarded) {
+            let message = format!("others can reach {address}, and there is no token");
+            let help = "set SELFHEAL__ADMIN__TOKEN, or listen on 127.0.0.1";
+            self.broken(&[listen, token.clone()], message, help);
+        }
+        if admin.token.is_some() && admin.token == admin.read_only_token {
+            let message = "read_only_token is the same as token, so that whoever may see may also act";
+            self.broken(&[viewer, token], message, "use two different tokens");
+        }
+    }
+}
+
+/// Whatever stands twice, each with the index of the first and of the further one.
+fn repeated<K: Ord>(keys: impl IntoIterator<Item = (usize, K)>) -> Vec<(usize, usize)> {
+    let mut first = BTreeMap::new();
+    let mut repeated = Vec::new();
+    for (index, key) in keys {
+        match first.entry(key) {
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(index);
+            }
+            std::collections::btree_map::Entry::Occupied(entry) => repeated.push((*entry.get(), index)),
+        }
+    }
+    repeated
+}
