@@ -8,8 +8,9 @@ use ::config::ValueKind;
 use serde_json::Value as Json;
 
 use super::{
+    finding::Mistake,
     key::shown,
-    shape::{Kind, Shape},
+    shape::{Kind, Scalar, Shape},
     suggest::nearest,
 };
 
@@ -34,42 +35,35 @@ pub(super) enum Form<'a> {
     Variable(&'a str),
 }
 
-/// Why a value was not accepted.
-#[derive(Debug)]
-pub(super) struct Complaint {
-    pub(super) message: String,
-    pub(super) expected: String,
-    pub(super) help: Option<String>,
-}
-
 impl Shape {
     /// The value, if it is of this shape.
-    pub(super) fn accept(&self, found: Found<'_>, form: Form<'_>) -> Result<ValueKind, Complaint> {
+    pub(super) fn accept(&self, found: Found<'_>, form: Form<'_>) -> Result<ValueKind, Mistake> {
         self.take(found).ok_or_else(|| self.complaint(found, form))
     }
 
     fn take(&self, found: Found<'_>) -> Option<ValueKind> {
-        match (&self.kind, found) {
-            (Kind::Boolean, Found::Boolean(value)) => Some(value.into()),
-            (Kind::Integer { at_least, at_most }, Found::Integer(Some(value))) => {
+        let Kind::Value(scalar) = &self.kind else { return None };
+        match (scalar, found) {
+            (Scalar::Boolean, Found::Boolean(value)) => Some(value.into()),
+            (Scalar::Integer { at_least, at_most }, Found::Integer(Some(value))) => {
                 (at_least..=at_most).contains(&&value).then(|| value.into())
             }
             // Every integer that passes the range of a number here is exact as a float.
-            (Kind::Number { .. }, Found::Integer(Some(value))) => self.take(Found::Float(value as f64)),
-            (Kind::Number { above, at_least, at_most }, Found::Float(value)) => {
+            (Scalar::Number { .. }, Found::Integer(Some(value))) => self.take(Found::Float(value as f64)),
+            (Scalar::Number { above, at_least, at_most }, Found::Float(value)) => {
                 let in_range =
                     above.is_none_or(|above| value > above) && (at_least..=at_most).contains(&&value);
                 in_range.then(|| value.into())
             }
-            (Kind::Word(words), Found::Text(text)) => {
+            (Scalar::Word(words), Found::Text(text)) => {
                 words.iter().any(|word| word == text).then(|| text.into())
             }
-            (Kind::Text { at_least, at_most, .. }, Found::Text(text)) => {
+            (Scalar::Text { at_least, at_most, .. }, Found::Text(text)) => {
                 let fits = (at_least..=at_most).contains(&&text.chars().count());
                 (fits && !text.contains(char::is_control)).then(|| text.into())
             }
-            (Kind::Address, Found::Text(text)) => text.parse::<SocketAddr>().is_ok().then(|| text.into()),
-            (Kind::Duration { at_least, at_most }, Found::Text(text)) => {
+            (Scalar::Address, Found::Text(text)) => text.parse::<SocketAddr>().is_ok().then(|| text.into()),
+            (Scalar::Duration { at_least, at_most }, Found::Text(text)) => {
                 let span = humantime::parse_duration(text).ok()?;
                 (at_least..=at_most).contains(&&span).then(|| text.into())
             }
@@ -77,13 +71,10 @@ impl Shape {
         }
     }
 
-    fn complaint(&self, found: Found<'_>, form: Form<'_>) -> Complaint {
+    fn complaint(&self, found: Found<'_>, form: Form<'_>) -> Mistake {
         let expected = self.expected();
-        Complaint {
-            message: format!("expected {expected}, found {}", self.describe(found)),
-            help: self.remedy(found, form).or_else(|| self.sample(form)),
-            expected,
-        }
+        let message = format!("expected {expected}, found {}", self.describe(found));
+        Mistake::new(message, expected).help(self.remedy(found, form).or_else(|| self.sample(form)))
     }
 
     /// What may stand here, in words.
@@ -91,26 +82,7 @@ impl Shape {
         match &self.kind {
             Kind::Table { .. } | Kind::Map(_) => "a table".into(),
             Kind::List(inner) => format!("a list, each item {}", inner.expected()),
-            Kind::Word(words) => {
-                let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
-                format!("one of {}", words.join(", "))
-            }
-            Kind::Text { secret: true, at_least, .. } => {
-                format!("a secret of at least {at_least} characters")
-            }
-            Kind::Text { at_most, .. } => format!("a string of 1 to {at_most} characters on one line"),
-            Kind::Address => "an IP address and a port".into(),
-            Kind::Duration { at_least, at_most } => format!(
-                "a duration from {} to {}",
-                humantime::format_duration(*at_least),
-                humantime::format_duration(*at_most)
-            ),
-            Kind::Integer { at_least, at_most } => format!("a whole number from {at_least} to {at_most}"),
-            Kind::Number { above: Some(above), at_most, .. } => {
-                format!("a number above {above} and at most {at_most}")
-            }
-            Kind::Number { at_least, at_most, .. } => format!("a number from {at_least} to {at_most}"),
-            Kind::Boolean => "true or false".into(),
+            Kind::Value(scalar) => scalar.expected(),
         }
     }
 
@@ -134,31 +106,41 @@ impl Shape {
     /// What to write instead, where the mistake is a known one.
     fn remedy(&self, found: Found<'_>, form: Form<'_>) -> Option<String> {
         match (&self.kind, found) {
-            (Kind::Word(words), Found::Text(text)) => {
-                let word = nearest(text, words.iter().map(String::as_str))?;
-                Some(format!("did you mean {}?", form.with(&word.into())))
-            }
-            (Kind::Duration { .. }, Found::Integer(Some(n))) => Some(form.units(n.unsigned_abs())),
-            (Kind::Duration { .. }, Found::Text(text)) => {
-                let bare = text.trim().parse::<u64>().ok()?;
-                Some(form.units(bare))
-            }
-            (Kind::Number { at_most, .. }, Found::Integer(Some(percent @ 2..=100))) if *at_most == 1.0 => {
-                Some(format!("a share, not a percentage: {}", form.with(&(percent as f64 / 100.0).into())))
-            }
-            (Kind::Integer { .. } | Kind::Number { .. } | Kind::Boolean, Found::Text(text)) => {
-                self.take(unquoted(text)?)?;
-                Some(format!("without quotes: {} = {text}", form.name()))
-            }
-            (Kind::Text { secret: true, .. }, _) => {
-                Some("generate one, for example with `openssl rand -hex 16`".into())
-            }
-            (Kind::Text { .. }, Found::Integer(Some(value))) => {
-                Some(format!("with quotes: {}", form.with(&value.to_string().into())))
-            }
+            (Kind::Value(scalar), found) => self.remedy_of_value(scalar, found, form),
             (Kind::List(_), Found::Other("a table")) => Some(format!("double brackets: [[{}]]", form.name())),
             (Kind::Table { .. }, Found::Other("a list")) => {
                 Some(format!("single brackets: [{}]", form.name()))
+            }
+            _ => None,
+        }
+    }
+
+    fn remedy_of_value(&self, scalar: &Scalar, found: Found<'_>, form: Form<'_>) -> Option<String> {
+        match (scalar, found) {
+            (Scalar::Word(words), Found::Text(text)) => {
+                let word = nearest(text, words.iter().map(String::as_str))?;
+                Some(format!("did you mean {}?", form.with(&word.into())))
+            }
+            (Scalar::Duration { .. }, Found::Integer(Some(n))) => Some(form.units(n.unsigned_abs())),
+            (Scalar::Duration { .. }, Found::Text(text)) => {
+                if let Ok(bare) = text.trim().parse() {
+                    return Some(form.units(bare));
+                }
+                let sample = self.sample(form).filter(|_| humantime::parse_duration(text).is_err())?;
+                Some(format!("units are ns, us, ms, s, m, h, d; {sample}"))
+            }
+            (Scalar::Number { at_most, .. }, Found::Integer(Some(percent @ 2..=100))) if *at_most == 1.0 => {
+                Some(format!("a share, not a percentage: {}", form.with(&(percent as f64 / 100.0).into())))
+            }
+            (Scalar::Integer { .. } | Scalar::Number { .. } | Scalar::Boolean, Found::Text(text)) => {
+                self.take(unquoted(text)?)?;
+                Some(format!("without quotes: {} = {text}", form.name()))
+            }
+            (Scalar::Text { secret: true, .. }, _) => {
+                Some("generate one, for example with `openssl rand -hex 16`".into())
+            }
+            (Scalar::Text { .. }, Found::Integer(Some(value))) => {
+                Some(format!("with quotes: {}", form.with(&value.to_string().into())))
             }
             _ => None,
         }
@@ -168,6 +150,32 @@ impl Shape {
         let sample = self.default.as_ref().or(self.example.as_ref())?;
         let is_value = !sample.is_object() && !sample.is_array();
         is_value.then(|| format!("for example {}", form.with(sample)))
+    }
+}
+
+impl Scalar {
+    fn expected(&self) -> String {
+        match self {
+            Self::Word(words) => {
+                let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
+                format!("one of {}", words.join(", "))
+            }
+            Self::Text { secret: true, at_least, .. } => {
+                format!("a secret of at least {at_least} characters")
+            }
+            Self::Text { at_most, .. } => format!("a string of 1 to {at_most} characters on one line"),
+            Self::Address => "an IP address and a port".into(),
+            Self::Duration { at_least, at_most } => {
+                let [at_least, at_most] = [at_least, at_most].map(|span| humantime::format_duration(*span));
+                format!("a duration from {at_least} to {at_most}")
+            }
+            Self::Integer { at_least, at_most } => format!("a whole number from {at_least} to {at_most}"),
+            Self::Number { above: Some(above), at_most, .. } => {
+                format!("a number above {above} and at most {at_most}")
+            }
+            Self::Number { at_least, at_most, .. } => format!("a number from {at_least} to {at_most}"),
+            Self::Boolean => "true or false".into(),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use toml::{
 
 use super::{
     accept::{Form, Found},
-    finding::{At, Finding, Places},
+    finding::{At, Finding, Mistake, Places},
     key::{Key, shown},
     later,
     lines::Lines,
@@ -44,8 +44,9 @@ impl Document {
     /// Reads `text`, named `origin` for people.
     pub(super) fn read(text: &str, origin: &str) -> Self {
         if text.len() > MAX_BYTES {
-            let message = format!("the file is larger than {} KiB", MAX_BYTES / 1024);
-            let finding = Finding::new(At::Nowhere, Key::default(), message);
+            let expected = format!("at most {} KiB", MAX_BYTES / 1024);
+            let mistake = Mistake::new(format!("the file is too large: {expected} are read"), expected);
+            let finding = Finding::new(At::Nowhere, Key::default(), mistake);
             return Self { findings: vec![finding], damaged: true, ..Self::default() };
         }
         let (table, errors) = DeTable::parse_recoverable(text);
@@ -62,22 +63,22 @@ impl Document {
 }
 
 /// The mistakes in the grammar: the first of each line, since the others follow from it.
-struct Syntax {
+struct Syntax<'a> {
     findings: Vec<Finding>,
-    lines: Lines,
+    lines: Lines<'a>,
     damaged: BTreeSet<usize>,
     /// A bracket or a quote is open, so that keys may have ended up in the wrong table.
     lost: bool,
 }
 
-impl Syntax {
-    fn of(text: &str, errors: &[toml::de::Error]) -> Self {
+impl<'a> Syntax<'a> {
+    fn of(text: &'a str, errors: &[toml::de::Error]) -> Self {
         let mut syntax =
             Self { findings: Vec::new(), lines: Lines::of(text), damaged: BTreeSet::new(), lost: false };
         for error in errors {
             let span = error.span().unwrap_or(text.len()..text.len());
             syntax.lost |= ["unclosed", "multi-line"].iter().any(|sign| error.message().contains(sign));
-            if syntax.damaged.insert(syntax.lines.line(span.start)) {
+            if syntax.damaged.insert(syntax.lines.number(span.start)) {
                 syntax.findings.push(Self::finding(error.message(), span));
             }
         }
@@ -85,24 +86,20 @@ impl Syntax {
     }
 
     fn finding(message: &str, span: Range<usize>) -> Finding {
-        let (message, expected) = match message.split_once(", expected ") {
-            Some((message, "nothing")) => (message, None),
-            Some((message, expected)) => (message, Some(expected)),
-            None => (message, None),
-        };
+        let (message, expected) = message.split_once(", expected ").unwrap_or((message, "TOML"));
+        let expected = if expected == "nothing" { "nothing more here" } else { expected };
         let help = match message {
             "string values must be quoted" => "put the text in double quotes: \"…\"",
             "duplicate key" => "it stands above already: remove one of the two",
-            _ => "see https://toml.io for how TOML is written",
+            _ => "https://toml.io shows how TOML is written",
         };
-        let finding =
-            Finding::new(At::Span(span), Key::default(), format!("not valid TOML: {message}")).help(help);
-        Finding { expected: expected.map(str::to_owned), ..finding }
+        let mistake = Mistake::new(format!("not valid TOML: {message}"), expected).help(help.to_owned());
+        Finding::new(At::Span(span), Key::default(), mistake)
     }
 
     fn touches(&self, finding: &Finding) -> bool {
         match &finding.at {
-            At::Span(span) => self.damaged.contains(&self.lines.line(span.start)),
+            At::Span(span) => self.damaged.contains(&self.lines.number(span.start)),
             At::Variable(_) | At::Nowhere => false,
         }
     }
@@ -120,7 +117,7 @@ impl Reader<'_> {
         for (name, value) in table {
             let key = at.child(name.get_ref());
             let Some(inner) = self.known(shape, name, &key) else {
-                self.document.hidden.push(value.span());
+                self.hide(value);
                 continue;
             };
             if let Some(value) = self.value(inner, value, &key) {
@@ -132,24 +129,13 @@ impl Reader<'_> {
 
     /// The shape of the key `name`, unless no such key may stand there.
     fn known<'s>(&mut self, shape: &'s Shape, name: &Spanned<Cow<'_, str>>, key: &Key) -> Option<&'s Shape> {
-        let at = At::Span(name.span());
-        let is_free = matches!(shape.kind, Kind::Map(_));
-        if name.get_ref().contains(['[', ']']) {
-            let help = "a list of tables is written [[endpoints]], without quotes";
-            self.note(Finding::new(at, key.clone(), "a key must not contain \"[\" or \"]\"").help(help));
-            return None;
+        match known(shape, name.get_ref(), key) {
+            Ok(inner) => Some(inner),
+            Err(mistake) => {
+                self.note(At::Span(name.span()), key.clone(), mistake);
+                None
+            }
         }
-        if is_free && !is_name(name.get_ref()) {
-            let expected = format!("a name of 1 to {MAX_NAME} characters on one line");
-            let message = format!("expected {expected}, found {}", shown(name.get_ref()));
-            self.note(Finding::new(at, key.clone(), message).expected(expected));
-            return None;
-        }
-        let inner = shape.key(name.get_ref());
-        if inner.is_none() {
-            self.note(unknown(shape, name.get_ref(), key, at));
-        }
-        inner
     }
 
     fn value(&mut self, shape: &Shape, value: &Spanned<DeValue<'_>>, key: &Key) -> Option<Value> {
@@ -168,13 +154,13 @@ impl Reader<'_> {
             }
             (_, scalar) => {
                 if shape.is_secret() || !shape.is_value() {
-                    self.document.hidden.push(value.span());
+                    self.hide(value);
                 }
                 let name = key.names().last().unwrap_or_default();
                 match shape.accept(found(scalar), Form::Key(name)) {
                     Ok(kind) => kind,
-                    Err(complaint) => {
-                        self.note(Finding::complaint(at, key.clone(), complaint));
+                    Err(mistake) => {
+                        self.note(at, key.clone(), mistake);
                         return None;
                     }
                 }
@@ -195,52 +181,62 @@ impl Reader<'_> {
             let example = shape.key(name).and_then(|shape| shape.example.as_ref());
             let help =
                 example.map(|example| format!("add it, for example {}", Form::Key(name).with(example)));
-            let message = format!("the key \"{name}\" is missing");
-            let finding = Finding::new(at.clone(), key.child(name), message).maybe_help(help);
-            self.note(finding.expected(shape.key(name).map(Shape::expected).unwrap_or_default()));
+            let expected = shape.key(name).map(Shape::expected).unwrap_or_default();
+            let mistake = Mistake::new(format!("the key \"{name}\" is missing"), expected).help(help);
+            self.note(at.clone(), key.child(name), mistake);
         }
     }
 
-    fn note(&mut self, finding: Finding) {
-        self.document.findings.push(finding);
+    /// Keeps the texts in `value` from being shown.
+    fn hide(&mut self, value: &Spanned<DeValue<'_>>) {
+        match value.get_ref() {
+            DeValue::Table(table) => table.values().for_each(|value| self.hide(value)),
+            DeValue::Array(items) => items.iter().for_each(|value| self.hide(value)),
+            DeValue::String(_) => self.document.hidden.push(value.span()),
+            DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {}
+        }
     }
+
+    fn note(&mut self, at: At, key: Key, mistake: Mistake) {
+        self.document.findings.push(Finding::new(at, key, mistake));
+    }
+}
+
+fn known<'s>(shape: &'s Shape, name: &str, key: &Key) -> Result<&'s Shape, Mistake> {
+    if name.contains(['[', ']']) {
+        let help = "a list of tables is written without quotes: [[endpoints]]".to_owned();
+        return Err(Mistake::new("a key must not contain \"[\" or \"]\"", expected_keys(shape)).help(help));
+    }
+    if matches!(shape.kind, Kind::Map(_)) && !is_name(name) {
+        let expected = format!("a name of 1 to {MAX_NAME} characters on one line");
+        return Err(Mistake::new(format!("expected {expected}, found {}", shown(name)), expected));
+    }
+    shape.key(name).ok_or_else(|| unknown(shape, name, key))
 }
 
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name.chars().count() <= MAX_NAME && !name.contains(char::is_control)
 }
 
-fn unknown(shape: &Shape, name: &str, key: &Key, at: At) -> Finding {
-    if later::is_planned(key) {
-        let help = format!("remove {name} until a version has it");
-        return Finding::new(at, key.clone(), later::message()).help(help).expected(expected_keys(shape));
+fn unknown(shape: &Shape, name: &str, key: &Key) -> Mistake {
+    if later::is_planned(&key.names().collect::<Vec<_>>()) {
+        return later::mistake(name, expected_keys(shape));
     }
-    let meant = nearest(name, keys(shape)).map(|meant| format!("did you mean {meant}?"));
+    let meant = nearest(name, shape.keys().map(|(key, _)| key.as_str()))
+        .map(|meant| format!("did you mean {meant}?"));
     let elsewhere =
         || home_of(Shape::config(), name, &Key::default()).map(|home| format!("{name} belongs to {home}"));
-    Finding::new(at, key.clone(), format!("there is no key {}", shown(name)))
-        .expected(expected_keys(shape))
-        .maybe_help(meant.or_else(elsewhere))
-}
-
-fn keys(shape: &Shape) -> impl Iterator<Item = &str> {
-    let keys = match &shape.kind {
-        Kind::Table { keys, .. } => keys.as_slice(),
-        Kind::Map(_)
-        | Kind::List(_)
-        | Kind::Word(_)
-        | Kind::Text { .. }
-        | Kind::Address
-        | Kind::Duration { .. }
-        | Kind::Integer { .. }
-        | Kind::Number { .. }
-        | Kind::Boolean => &[],
-    };
-    keys.iter().map(|(key, _)| key.as_str())
+    Mistake::new(format!("there is no key {}", shown(name)), expected_keys(shape))
+        .help(meant.or_else(elsewhere))
 }
 
 fn expected_keys(shape: &Shape) -> String {
-    format!("one of {}", keys(shape).collect::<Vec<_>>().join(", "))
+    let keys: Vec<_> = shape.keys().map(|(key, _)| key.as_str()).collect();
+    match keys.as_slice() {
+        [] => "a name".into(),
+        [only] => format!("only {only}"),
+        keys => format!("one of {}", keys.join(", ")),
+    }
 }
 
 /// The table in which a key called `name` would be right: `[runtime]`, `[pools.NAME]`, `[[endpoints]]`.
@@ -248,18 +244,11 @@ fn home_of(shape: &Shape, name: &str, at: &Key) -> Option<String> {
     match &shape.kind {
         Kind::Table { keys, .. } => keys.iter().find_map(|(key, inner)| {
             let is_here = key == name && !at.is_root();
-            let here = || format!("[{at}]");
-            if is_here { Some(here()) } else { home_of(inner, name, &at.child(key)) }
+            if is_here { Some(format!("[{at}]")) } else { home_of(inner, name, &at.child(key)) }
         }),
         Kind::Map(inner) => home_of(inner, name, &at.child("NAME")),
         Kind::List(inner) => home_of(inner, name, at).map(|home| format!("[{home}]")),
-        Kind::Word(_)
-        | Kind::Text { .. }
-        | Kind::Address
-        | Kind::Duration { .. }
-        | Kind::Integer { .. }
-        | Kind::Number { .. }
-        | Kind::Boolean => None,
+        Kind::Value(_) => None,
     }
 }
 

@@ -2,16 +2,49 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use super::{accept::Complaint, key::Key};
+use super::key::Key;
+
+/// What is wrong, what would be right, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mistake {
+    pub(super) message: String,
+    pub(super) expected: String,
+    pub(super) help: String,
+}
+
+impl Mistake {
+    pub(super) fn new(message: impl Into<String>, expected: impl Into<String>) -> Self {
+        let help = "`selfheal config reference` explains every key".into();
+        Self { message: message.into(), expected: expected.into(), help }
+    }
+
+    /// With a better remedy than to read the reference, if there is one.
+    pub(super) fn help(self, help: impl Into<Option<String>>) -> Self {
+        match help.into() {
+            Some(help) => Self { help, ..self },
+            None => self,
+        }
+    }
+}
 
 /// A mistake and where it is.
 #[derive(Debug)]
 pub(super) struct Finding {
     pub(super) at: At,
+    /// The key that it concerns; the root if it concerns none.
     pub(super) key: Key,
-    pub(super) message: String,
-    pub(super) expected: Option<String>,
-    pub(super) help: Option<String>,
+    pub(super) mistake: Mistake,
+}
+
+impl Finding {
+    pub(super) fn new(at: At, key: Key, mistake: Mistake) -> Self {
+        Self { at, key, mistake }
+    }
+
+    /// Whether it leaves `key` with another value than the one that was meant for it.
+    pub(super) fn spoils(&self, key: &Key) -> bool {
+        !self.key.is_root() && self.key.touches(key)
+    }
 }
 
 /// Where a mistake is.
@@ -28,29 +61,6 @@ pub(super) enum At {
 /// Where each key was set: the last layer that set it.
 #[derive(Debug, Default)]
 pub(super) struct Places(BTreeMap<Key, At>);
-
-impl Finding {
-    pub(super) fn new(at: At, key: Key, message: impl Into<String>) -> Self {
-        Self { at, key, message: message.into(), expected: None, help: None }
-    }
-
-    pub(super) fn complaint(at: At, key: Key, complaint: Complaint) -> Self {
-        let Complaint { message, expected, help } = complaint;
-        Self { at, key, message, expected: Some(expected), help }
-    }
-
-    pub(super) fn expected(self, expected: impl Into<String>) -> Self {
-        Self { expected: Some(expected.into()), ..self }
-    }
-
-    pub(super) fn help(self, help: impl Into<String>) -> Self {
-        Self { help: Some(help.into()), ..self }
-    }
-
-    pub(super) fn maybe_help(self, help: Option<String>) -> Self {
-        Self { help, ..self }
-    }
-}
 
 impl Places {
     pub(super) fn set(&mut self, key: Key, at: At) {

@@ -16,7 +16,7 @@ use ::config::{ConfigError as MergeError, Map, Value};
 use super::{
     document::{Document, MAX_BYTES},
     environment::{Environment, Layer},
-    finding::{At, Finding},
+    finding::{At, Finding, Mistake},
     key::Key,
     policy::Config,
     report::{ConfigError, Report},
@@ -114,7 +114,8 @@ fn read(source: &Source) -> (Config, Report) {
     findings.extend(layer.findings);
     let config = merged(document.values, layer.values).unwrap_or_else(|error| {
         // The layers were checked, so this is a bug of ours; it is told like any other mistake.
-        findings.push(Finding::new(At::Nowhere, Key::default(), error.to_string()));
+        let mistake = Mistake::new(error.to_string(), "a config that can be merged");
+        findings.push(Finding::new(At::Nowhere, Key::default(), mistake));
         Config::defaults()
     });
     if !document.damaged {

@@ -8,8 +8,8 @@
 //!
 //! The way of a value, from left to right, a file each:
 //!
-//! `load` reads the layers → `document` and `environment` check them against the `shape` of every key, by way of
-//! `accept` → what passed is merged and becomes the [`Config`] of `policy` and `supervision` → `validate` judges
+//! `load` reads the layers → `document` and `environment` (which finds its `target`s by name) check them against the
+//! `shape` of every key, by way of `accept` → what passed is merged and becomes the [`Config`] of `policy` and `supervision` → `validate` judges
 //! the rules between keys → `report` tells what is wrong.
 //!
 //! The shapes are read back from the JSON Schema, and that is derived from the structs in `policy`: no key is
@@ -34,9 +34,12 @@ mod report;
 mod shape;
 mod suggest;
 mod supervision;
+mod target;
 mod validate;
 mod value;
 
+#[cfg(feature = "cli")]
+pub use carets::Look;
 pub use environment::Environment;
 pub use load::{Source, check};
 pub use policy::{

@@ -30,18 +30,20 @@ pub struct Config {
     pub runtime: Runtime,
     /// One table for each pool that is handed to the builder, under the name given there. A pool without a
     /// table has the defaults.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub pools: BTreeMap<String, Pool>,
     /// What one user may have while a pool is under pressure. Critical requests are exempt.
     pub users: Users,
     /// One table for each route with a policy of its own; the most specific pattern wins. A route without a
     /// table has the defaults.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,
     /// How many queries are combined into one.
     pub batching: Batching,
     /// How the runtime restarts its own actors.
     pub supervision: Supervision,
     /// Supervision trees to try out; only `selfheal simulate` reads them.
-    #[serde(rename = "tree")]
+    #[serde(rename = "tree", skip_serializing_if = "Vec::is_empty")]
     pub trees: Vec<Tree>,
     /// The admin page, its API, and the metrics.
     pub admin: Admin,
@@ -241,9 +243,11 @@ pub struct Admin {
     /// The token that may see and act. Without a token only loopback peers may. Better set by the environment:
     /// SELFHEAL__ADMIN__TOKEN.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["change me: 16 characters or more"]))]
     pub token: Option<Secret>,
     /// The token that may see but not act.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["change me to something else"]))]
     pub read_only_token: Option<Secret>,
     /// A listener of its own for all of this; unset: it is mounted on the service. An address that others can
     /// reach needs a token.

@@ -1,16 +1,20 @@
 //! What is wrong with a config, for people and for programs.
 
-use std::{borrow::Cow, cmp::Ordering, error::Error, fmt, ops::Range};
+use std::{cmp::Ordering, error::Error, fmt, ops::Range};
 
 use serde::Serialize;
 
 use super::{
-    finding::{At, Finding},
+    finding::{At, Finding, Mistake},
+    key::Key,
     lines::Lines,
 };
 
 /// At most this many mistakes are told; the further ones are counted.
 const MOST: usize = 1_000;
+
+/// The longest line that is shown, in bytes.
+const SHOWN: usize = 400;
 
 /// Every mistake of a config, in the order of the file, then those of the environment.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -24,9 +28,6 @@ pub struct Report {
     pub errors: Vec<Issue>,
     /// How many more there are.
     pub further: usize,
-    /// The text of the file without its secrets, to show places in it.
-    #[serde(skip)]
-    pub(super) text: String,
 }
 
 /// One mistake.
@@ -39,6 +40,10 @@ pub struct Issue {
     pub line: Option<usize>,
     /// Its column, from 1, in characters.
     pub column: Option<usize>,
+    /// The column after its last one.
+    pub end_column: Option<usize>,
+    /// The line, with asterisks for secrets. A line of more than 400 bytes is not shown.
+    pub excerpt: Option<String>,
     /// The environment variable in which it is.
     pub variable: Option<String>,
     /// The key, as `pools.main.warning`; empty if it concerns the whole file.
@@ -46,11 +51,9 @@ pub struct Issue {
     /// What is wrong.
     pub message: String,
     /// What may stand there.
-    pub expected: Option<String>,
+    pub expected: String,
     /// What to do.
-    pub suggestion: Option<String>,
-    #[serde(skip)]
-    pub(super) span: Option<Range<usize>>,
+    pub suggestion: String,
 }
 
 impl Report {
@@ -62,20 +65,22 @@ impl Report {
         mut findings: Vec<Finding>,
     ) -> Self {
         findings.sort_by(in_order);
-        let lines = Lines::of(text);
-        let issue = |finding| Issue::new(file, text, &lines, finding);
+        let text = without_secrets(text, hidden);
+        let lines = Lines::of(&text);
+        let issue = |finding| Issue::new(file, &lines, finding);
         Self {
             valid: findings.is_empty(),
             file: file.map(str::to_owned),
             further: findings.len().saturating_sub(MOST),
             errors: findings.into_iter().take(MOST).map(issue).collect(),
-            text: without_secrets(text, hidden),
         }
     }
 
     /// The report about a file that could not even be read.
     pub(super) fn unreadable(file: &str, why: impl fmt::Display) -> Self {
-        let finding = Finding::new(At::Nowhere, super::key::Key::default(), format!("cannot read it: {why}"));
+        let mistake = Mistake::new(format!("cannot read it: {why}"), "a file that can be read");
+        let mistake = mistake.help("`selfheal config reference` prints a file to start from".to_owned());
+        let finding = Finding::new(At::Nowhere, Key::default(), mistake);
         Self::new(Some(file), "", &[], vec![finding])
     }
 
@@ -85,8 +90,7 @@ impl Report {
         self.errors.len() + self.further
     }
 
-    /// The report as JSON: `{"valid":false,"file":"…","errors":[{"file","line","column","variable","key",
-    /// "message","expected","suggestion"}],"further":0}`.
+    /// The report as JSON: `{"valid":false,"file":"…","errors":[…],"further":0}`, with the fields of [`Issue`].
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()
@@ -135,8 +139,8 @@ fn rank(at: &At) -> u8 {
 }
 
 impl Issue {
-    fn new(file: Option<&str>, text: &str, lines: &Lines, finding: Finding) -> Self {
-        let Finding { at, key, message, expected, help } = finding;
+    fn new(file: Option<&str>, lines: &Lines<'_>, finding: Finding) -> Self {
+        let Finding { at, key, mistake: Mistake { message, expected, help } } = finding;
         let (span, variable) = match at {
             At::Span(span) => (Some(span), None),
             At::Variable(name) => (None, Some(printable(&name))),
@@ -144,14 +148,19 @@ impl Issue {
         };
         Self {
             file: file.filter(|_| variable.is_none()).map(str::to_owned),
-            line: span.as_ref().map(|span| lines.line(span.start)),
-            column: span.as_ref().map(|span| lines.column(text, span.start)),
+            line: span.as_ref().map(|span| lines.number(span.start)),
+            column: span.as_ref().map(|span| lines.column(span.start)),
+            end_column: span.as_ref().map(|span| lines.end_column(span)),
+            excerpt: span
+                .as_ref()
+                .map(|span| lines.text(span.start))
+                .filter(|line| line.len() <= SHOWN)
+                .map(str::to_owned),
             variable,
             key: key.to_string(),
             message,
             expected,
             suggestion: help,
-            span,
         }
     }
 
@@ -174,20 +183,20 @@ impl Issue {
 
     /// What may stand there, unless the message says so itself.
     pub(super) fn more(&self) -> Option<&str> {
-        self.expected.as_deref().filter(|expected| !self.message.contains(expected))
+        (!self.message.contains(&self.expected)).then_some(&self.expected)
     }
 }
 
 impl fmt::Display for Issue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place(), self.headline())?;
+        if let (Some(line), Some(excerpt)) = (self.line, &self.excerpt) {
+            write!(f, "\n    {line} | {excerpt}")?;
+        }
         if let Some(expected) = self.more() {
             write!(f, "\n    expected: {expected}")?;
         }
-        match &self.suggestion {
-            Some(help) => write!(f, "\n    help: {help}"),
-            None => Ok(()),
-        }
+        write!(f, "\n    help: {}", self.suggestion)
     }
 }
 
@@ -240,10 +249,7 @@ fn without_secrets(text: &str, hidden: &[Range<usize>]) -> String {
         }
         start += line.len();
     }
-    match String::from_utf8_lossy(&bytes) {
-        Cow::Borrowed(text) => text.to_owned(),
-        Cow::Owned(text) => text,
-    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Where the value begins on a line whose key sounds like a secret.

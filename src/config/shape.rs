@@ -26,7 +26,7 @@ pub(super) struct Shape {
     pub(super) kind: Kind,
 }
 
-/// The kinds of things that stand in a config.
+/// How it is built.
 #[derive(Debug)]
 pub(super) enum Kind {
     /// A table with these keys, in the order of the reference.
@@ -37,6 +37,12 @@ pub(super) enum Kind {
     /// A table whose keys are names that the user chooses.
     Map(Box<Shape>),
     List(Box<Shape>),
+    Value(Scalar),
+}
+
+/// The kinds of single values.
+#[derive(Debug)]
+pub(super) enum Scalar {
     /// One of these words.
     Word(Vec<String>),
     Text {
@@ -79,38 +85,47 @@ impl Shape {
         }
     }
 
-    /// The key `name` of a table, whatever it is named in a map.
-    pub(super) fn key(&self, name: &str) -> Option<&Self> {
-        match &self.kind {
-            Kind::Table { keys, .. } => keys.iter().find(|(key, _)| key == name).map(|(_, shape)| shape),
-            Kind::Map(inner) => Some(inner),
-            Kind::List(_)
-            | Kind::Word(_)
-            | Kind::Text { .. }
-            | Kind::Address
-            | Kind::Duration { .. }
-            | Kind::Integer { .. }
-            | Kind::Number { .. }
-            | Kind::Boolean => None,
-        }
+    /// The keys of a table, in the order of the reference; anything else has none.
+    pub(super) fn keys(&self) -> std::slice::Iter<'_, (String, Self)> {
+        if let Kind::Table { keys, .. } = &self.kind { keys.iter() } else { [].iter() }
     }
 
-    /// Whether it is a value, and not a table or a list of further ones.
+    /// The key `name` of a table; in a map, whatever its name.
+    pub(super) fn key(&self, name: &str) -> Option<&Self> {
+        if let Kind::Map(inner) = &self.kind {
+            return Some(inner);
+        }
+        self.keys().find(|(key, _)| key == name).map(|(_, shape)| shape)
+    }
+
+    /// Whether it is a single value, and not a table or a list.
     pub(super) fn is_value(&self) -> bool {
-        !matches!(self.kind, Kind::Table { .. } | Kind::Map(_) | Kind::List(_))
+        matches!(self.kind, Kind::Value(_))
     }
 
     /// Whether its values must not be shown.
     pub(super) fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::Text { secret: true, .. })
+        matches!(self.kind, Kind::Value(Scalar::Text { secret: true, .. }))
     }
 }
 
 impl Kind {
     fn of(schema: &Json) -> Self {
+        match (schema["type"].as_str(), schema["properties"].as_object()) {
+            (Some("object"), Some(properties)) => Self::Table {
+                keys: properties.iter().map(|(key, schema)| (key.clone(), Shape::of(schema))).collect(),
+                required: strings(&schema["required"]),
+            },
+            (Some("object"), None) => Self::Map(Box::new(Shape::of(&schema["additionalProperties"]))),
+            (Some("array"), _) => Self::List(Box::new(Shape::of(&schema["items"]))),
+            _ => Self::Value(Scalar::of(schema)),
+        }
+    }
+}
+
+impl Scalar {
+    fn of(schema: &Json) -> Self {
         match schema["type"].as_str() {
-            Some("object") => Self::of_object(schema),
-            Some("array") => Self::List(Box::new(Shape::of(&schema["items"]))),
             Some("boolean") => Self::Boolean,
             Some("integer") => Self::Integer {
                 at_least: schema["minimum"].as_i64().unwrap_or(0),
@@ -122,16 +137,6 @@ impl Kind {
                 at_most: schema["maximum"].as_f64().unwrap_or(f64::MAX),
             },
             _ => Self::of_string(schema),
-        }
-    }
-
-    fn of_object(schema: &Json) -> Self {
-        match schema["properties"].as_object() {
-            Some(properties) => Self::Table {
-                keys: properties.iter().map(|(key, schema)| (key.clone(), Shape::of(schema))).collect(),
-                required: strings(&schema["required"]),
-            },
-            None => Self::Map(Box::new(Shape::of(&schema["additionalProperties"]))),
         }
     }
 

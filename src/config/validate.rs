@@ -10,7 +10,7 @@ mod trees;
 use std::{collections::BTreeMap, fmt};
 
 use super::{
-    finding::{Finding, Places},
+    finding::{Finding, Mistake, Places},
     key::Key,
     policy::{Admin, Batching, Config, Pool},
     supervision::Backoff,
@@ -41,14 +41,12 @@ struct Rules<'a> {
 
 impl Rules<'_> {
     /// Notes that a rule about `keys` is broken; the first of them is the one to change.
-    fn broken(&mut self, keys: &[Key], message: impl Into<String>, help: impl Into<String>) {
-        let mistaken =
-            |key: &Key| self.known.iter().any(|finding| !finding.key.is_root() && finding.key.touches(key));
+    fn broken(&mut self, keys: &[Key], mistake: Mistake) {
+        let mistaken = |key: &Key| self.known.iter().any(|finding| finding.spoils(key));
         if let Some(first) = keys.first()
             && !keys.iter().any(mistaken)
         {
-            let finding = Finding::new(self.places.best(keys), first.clone(), message).help(help);
-            self.broken.push(finding);
+            self.broken.push(Finding::new(self.places.best(keys), first.clone(), mistake));
         }
     }
 
@@ -64,7 +62,7 @@ impl Rules<'_> {
             self.told(&keys[1], upper.0, upper.1)
         );
         let help = format!("lower {} or raise {}", lower.0, upper.0);
-        self.broken(&keys, message, help);
+        self.broken(&keys, Mistake::new(message, format!("{} < {}", lower.0, upper.0)).help(help));
     }
 
     /// A key with its value, and whether anybody chose it: `warning_exit (0.8, the default)`.
@@ -85,7 +83,8 @@ impl Rules<'_> {
             let keys = [Key::of(["batching", "under_pressure"]), Key::of(["batching", "normal"])];
             let upper = self.told(&keys[0], "under_pressure", under_pressure);
             let message = format!("{upper} must not be below {}", self.told(&keys[1], "normal", normal));
-            self.broken(&keys, message, "raise under_pressure or lower normal");
+            let help = "raise under_pressure or lower normal".to_owned();
+            self.broken(&keys, Mistake::new(message, "normal <= under_pressure").help(help));
         }
     }
 
@@ -94,7 +93,8 @@ impl Rules<'_> {
             let keys = [at.child("max"), at.child("initial")];
             let max = self.told(&keys[0], "max", humantime::format_duration(backoff.max));
             let initial = self.told(&keys[1], "initial", humantime::format_duration(backoff.initial));
-            self.broken(&keys, format!("{max} must not be below {initial}"), "raise max or lower initial");
+            let mistake = Mistake::new(format!("{max} must not be below {initial}"), "initial <= max");
+            self.broken(&keys, mistake.help("raise max or lower initial".to_owned()));
         }
     }
 
@@ -104,12 +104,17 @@ impl Rules<'_> {
         let is_guarded = admin.token.is_some() || (admin.read_only && admin.read_only_token.is_some());
         if let Some(address) = admin.listen.filter(|address| !address.ip().is_loopback() && !is_guarded) {
             let message = format!("others can reach {address}, and there is no token");
-            let help = "set SELFHEAL__ADMIN__TOKEN, or listen on 127.0.0.1";
-            self.broken(&[listen, token.clone()], message, help);
+            let help = "set SELFHEAL__ADMIN__TOKEN, or listen on 127.0.0.1".to_owned();
+            self.broken(
+                &[listen, token.clone()],
+                Mistake::new(message, "a loopback address, or a token").help(help),
+            );
         }
         if admin.token.is_some() && admin.token == admin.read_only_token {
             let message = "read_only_token is the same as token, so that whoever may see may also act";
-            self.broken(&[viewer, token], message, "use two different tokens");
+            let mistake =
+                Mistake::new(message, "two different tokens").help("generate another one".to_owned());
+            self.broken(&[viewer, token], mistake);
         }
     }
 }

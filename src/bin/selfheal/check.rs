@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
-use selfheal::config::{self, Environment, Source};
+use selfheal::config::{self, Environment, Look, Source};
 
 use crate::output::{self, Outcome};
 
@@ -11,8 +11,7 @@ pub(crate) struct Args {
     /// The config to check.
     #[arg(default_value = output::CONFIG)]
     file: PathBuf,
-    /// Answer in JSON: {"valid", "file", "errors": [{"file", "line", "column", "variable", "key", "message",
-    /// "expected", "suggestion"}], "further"}.
+    /// Answer in JSON.
     #[arg(long)]
     json: bool,
 }
@@ -26,8 +25,16 @@ pub(crate) fn run(args: &Args) -> Outcome {
     } else if report.valid {
         output::data(format!("{}\n", report.summary()))?;
     } else {
-        let coloured = output::coloured(std::io::stdout().is_terminal());
-        output::data(report.with_carets(coloured) + &report.summary() + "\n")?;
+        output::data(report.with_carets(look()) + &report.summary() + "\n")?;
     }
     Ok(if report.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn look() -> Look {
+    let is_terminal = std::io::stdout().is_terminal();
+    match (is_terminal, output::coloured(is_terminal)) {
+        (false, _) => Look::Plain,
+        (true, false) => Look::Monochrome,
+        (true, true) => Look::Coloured,
+    }
 }

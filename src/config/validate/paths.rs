@@ -4,101 +4,107 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Rules, repeated};
 use crate::config::{
+    finding::Mistake,
     key::{Key, shown},
     policy::{Endpoint, Pool},
+    suggest::nearest,
 };
 
 pub(super) fn endpoints(rules: &mut Rules<'_>, endpoints: &[Endpoint], pools: &BTreeMap<String, Pool>) {
     let at = |index| Key::of(["endpoints"]).item(index);
     for (index, endpoint) in endpoints.iter().enumerate() {
-        if let Err((message, help)) = check(&endpoint.path) {
-            rules.broken(&[at(index).child("path")], message, help);
+        if let Err(mistake) = check(&endpoint.path) {
+            rules.broken(&[at(index).child("path")], mistake);
         }
-        if let Some(pool) = endpoint.pool.as_ref().filter(|pool| !pools.contains_key(*pool)) {
-            let message = format!("there is no pool {}", shown(pool));
-            rules.broken(
-                &[at(index).child("pool")],
-                message,
-                format!("add [pools.{pool}], which may be empty"),
-            );
+        if let Some(name) = endpoint.pool.as_ref().filter(|name| !pools.contains_key(*name)) {
+            rules.broken(&[at(index).child("pool")], no_pool(name, pools));
         }
     }
-    let routes = endpoints
-        .iter()
-        .map(|endpoint| (outline(&endpoint.path), endpoint.method.as_ref().map(|m| m.as_str())));
+    let routes = endpoints.iter().map(|endpoint| {
+        let method = endpoint.method.as_ref().map(|method| method.as_str());
+        (outline(&endpoint.path), method)
+    });
     for (first, again) in repeated(routes.enumerate()) {
         let message =
             format!("{} takes the same requests as endpoints[{first}]", shown(&endpoints[again].path));
-        rules.broken(&[at(again).child("path"), at(first).child("path")], message, "keep one of the two");
+        let mistake = Mistake::new(message, "each route once").help("keep one of the two".to_owned());
+        rules.broken(&[at(again).child("path"), at(first).child("path")], mistake);
     }
+}
+
+fn no_pool(name: &str, pools: &BTreeMap<String, Pool>) -> Mistake {
+    let help = nearest(name, pools.keys().map(String::as_str)).map_or_else(
+        || format!("add [pools.{name}], which may be empty"),
+        |meant| format!("did you mean pool = {meant:?}?"),
+    );
+    Mistake::new(format!("there is no pool {}", shown(name)), "the NAME of a [pools.NAME]").help(help)
 }
 
 /// The pattern without the names of its parameters: two patterns with one outline take the same requests.
 fn outline(path: &str) -> String {
-    path.split('/')
-        .map(|segment| match segment.as_bytes() {
-            [b'{', b'*', ..] => "{*}",
-            [b'{', second, ..] if *second != b'{' => "{}",
-            _ => segment,
-        })
-        .collect::<Vec<_>>()
-        .join("/")
+    let segments = path.split('/').map(|segment| match segment.as_bytes() {
+        [b'{', b'*', ..] => "{*}",
+        [b'{', second, ..] if *second != b'{' => "{}",
+        _ => segment,
+    });
+    segments.collect::<Vec<_>>().join("/")
 }
 
-/// What is wrong with a pattern, and what would be right.
-fn check(path: &str) -> Result<(), (String, String)> {
-    let refuse = |message: &str, help: String| Err((message.to_owned(), help));
+/// Whether axum takes the pattern.
+fn check(path: &str) -> Result<(), Mistake> {
     let Some(segments) = path.strip_prefix('/') else {
-        return refuse("a path begins with \"/\"", format!("path = \"/{path}\""));
+        return Err(Mistake::new("a path begins with \"/\"", "/…").help(format!("path = \"/{path}\"")));
     };
     if let Some(extra) = path.find(['?', '#']) {
-        return refuse("a path has no query and no fragment", format!("path = \"{}\"", &path[..extra]));
+        let help = format!("path = {:?}", &path[..extra]);
+        return Err(Mistake::new("a path has no query and no fragment", "the path alone").help(help));
     }
     if path.contains(|c: char| c.is_whitespace() || !c.is_ascii()) {
-        return refuse(
-            "a path has no spaces and is ASCII: it is matched as it comes, percent-encoded",
-            "encode it".into(),
-        );
+        let help = "percent-encode it, as it comes in requests: a space is %20".to_owned();
+        return Err(Mistake::new("a path has no spaces and is ASCII", "an encoded path").help(help));
     }
     let mut names = BTreeSet::new();
-    let count = segments.split('/').count();
+    let last = segments.split('/').count() - 1;
     for (index, segment) in segments.split('/').enumerate() {
         let Some(name) = parameter(segment)? else { continue };
-        if name.starts_with('*') && index + 1 != count {
-            return refuse(
-                "{*…} takes all that follows, so it is the last segment",
-                format!("use {{{}}} here", &name[1..]),
-            );
+        if name.starts_with('*') && index != last {
+            let help = format!("use {{{}}} here", &name[1..]);
+            return Err(Mistake::new("{*…} takes all that follows", "{*…} as the last segment").help(help));
         }
         if !names.insert(name.trim_start_matches('*')) {
-            return refuse("a name stands twice in one path", format!("rename the second {{{name}}}"));
+            let help = format!("rename the second {{{name}}}");
+            return Err(Mistake::new("a name stands twice in one path", "different names").help(help));
         }
     }
     Ok(())
 }
 
 /// The parameter that a segment is, if it is one: `id` for `{id}`, `*rest` for `{*rest}`.
-fn parameter(segment: &str) -> Result<Option<&str>, (String, String)> {
-    if let Some(name) = segment.strip_prefix(':') {
-        return Err(("a parameter is written in braces".into(), format!("write {{{name}}} for :{name}")));
+fn parameter(segment: &str) -> Result<Option<&str>, Mistake> {
+    if segment.starts_with([':', '*']) {
+        let (mark, name) = segment.split_at(1);
+        let braced = format!("{{{}{name}}}", mark.trim_start_matches(':'));
+        let mistake =
+            Mistake::new(format!("a parameter is written in braces, not as {}", shown(segment)), &*braced);
+        return Err(mistake.help(format!("write {braced} for {segment}")));
     }
-    if let Some(name) = segment.strip_prefix('*') {
-        return Err(("a wildcard is written in braces".into(), format!("write {{*{name}}} for *{name}")));
-    }
-    let literal = segment.replace("{{", "").replace("}}", "");
-    if !literal.contains(['{', '}']) {
+    if !segment.replace("{{", "").replace("}}", "").contains(['{', '}']) {
         return Ok(None);
     }
-    let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-    match name.filter(|name| {
-        !name.trim_start_matches('*').is_empty() && !name.trim_start_matches('*').contains(['{', '}', '*'])
-    }) {
-        Some(name) if !name.starts_with("**") => Ok(Some(name)),
-        _ => Err((
-            format!("{} is not a parameter: one fills its whole segment and has a name", shown(segment)),
-            "for example /a/{id} or /a/{*rest}; a literal brace is doubled: {{".into(),
-        )),
+    let inner = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    match inner.filter(|inner| is_name(inner.strip_prefix('*').unwrap_or(inner))) {
+        Some(name) => Ok(Some(name)),
+        None => {
+            let message =
+                format!("{} is not a parameter: one has a name and fills its whole segment", shown(segment));
+            let help = "for example /a/{id} or /a/{*rest}; a literal brace is doubled".to_owned();
+            Err(Mistake::new(message, "{name} or {*name}").help(help))
+        }
     }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['{', '}', '*'])
 }
 
 #[cfg(test)]
@@ -106,8 +112,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_axum_takes_is_taken_and_what_it_panics_at_is_refused() {
+    fn what_is_taken_is_what_axum_takes() {
         let right = ["/", "/a", "/a/", "/a/{id}", "/{*rest}", "/a/{id}/b/{other}", "/a/{{b}}", "/%7Euser"];
+        for path in right {
+            assert_eq!(check(path), Ok(()), "{path}");
+            // axum panics at a pattern that it does not take.
+            let _ = axum::Router::<()>::new().route(path, axum::routing::get(|| async {}));
+        }
         let wrong = [
             "",
             "a",
@@ -127,10 +138,6 @@ mod tests {
             "/{**r}",
             "/é",
         ];
-        for path in right {
-            assert_eq!(check(path), Ok(()), "{path}");
-            let _ = axum::Router::<()>::new().route(path, axum::routing::get(|| async {}));
-        }
         for path in wrong {
             assert!(check(path).is_err(), "{path}");
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Rules, repeated};
 use crate::config::{
+    finding::Mistake,
     key::{Key, shown},
     suggest::nearest,
     supervision::{AutoShutdown, Child, Restart, Tree},
@@ -13,7 +14,7 @@ pub(super) fn trees(rules: &mut Rules<'_>, trees: &[Tree]) {
     let at = |index| Key::of(["tree"]).item(index);
     for (first, again) in repeated(trees.iter().map(|tree| &tree.name).enumerate()) {
         let message = format!("two trees are called {}", shown(&trees[again].name));
-        rules.broken(&[at(again).child("name"), at(first).child("name")], message, "rename one of them");
+        rules.broken(&[at(again).child("name"), at(first).child("name")], once(message));
     }
     for (index, tree) in trees.iter().enumerate() {
         if let Some(backoff) = &tree.backoff {
@@ -26,6 +27,10 @@ pub(super) fn trees(rules: &mut Rules<'_>, trees: &[Tree]) {
     }
     ids(rules, &places);
     supervisors(rules, trees, &places);
+}
+
+fn once(message: String) -> Mistake {
+    Mistake::new(message, "each name once").help("rename one of the two".to_owned())
 }
 
 /// A child and where it stands.
@@ -51,17 +56,23 @@ impl Place<'_> {
         let id = shown(&self.child.id);
         if self.child.significant && self.child.restart == Restart::Permanent {
             let message = format!("{id} is permanent, so it never ends by itself and cannot be significant");
-            let help = "make it transient or temporary, or not significant";
-            rules.broken(&[self.key("significant"), self.key("restart")], message, help);
+            let help = "make it transient or temporary".to_owned();
+            let mistake = Mistake::new(message, "significant = false").help(help);
+            rules.broken(&[self.key("significant"), self.key("restart")], mistake);
         }
         if self.child.significant && self.tree.auto_shutdown == AutoShutdown::Never {
             let message = format!("{id} is significant, and its supervisor never shuts down by itself");
-            let help = "set auto_shutdown to any_significant or all_significant";
-            rules.broken(&[self.key("significant")], message, help);
+            let help =
+                "set the tree's auto_shutdown to \"any_significant\" or \"all_significant\"".to_owned();
+            rules.broken(&[self.key("significant")], Mistake::new(message, "significant = false").help(help));
         }
         if self.child.start.is_empty() {
             let message = format!("{id} has no result for its first start");
-            rules.broken(&[self.key("start")], message, "start = [\"ok\"]");
+            let help = "start = [\"ok\"]".to_owned();
+            rules.broken(
+                &[self.key("start")],
+                Mistake::new(message, "at least one of \"ok\", \"fail\"").help(help),
+            );
         }
     }
 }
@@ -72,7 +83,7 @@ fn ids(rules: &mut Rules<'_>, places: &[Place<'_>]) {
         let (first, again) = (&places[first], &places[again]);
         let message =
             format!("two children are called {}, and a trace could mean either", shown(&again.child.id));
-        rules.broken(&[again.key("id"), first.key("id")], message, "rename one of them");
+        rules.broken(&[again.key("id"), first.key("id")], once(message));
     }
 }
 
@@ -85,21 +96,21 @@ fn supervisors(rules: &mut Rules<'_>, trees: &[Tree], places: &[Place<'_>]) {
             || format!("add a [[tree]] with name = {}", shown(name)),
             |meant| format!("did you mean {meant:?}?"),
         );
-        rules.broken(&[place.key("supervisor")], format!("there is no tree {}", shown(name)), help);
+        let mistake = Mistake::new(format!("there is no tree {}", shown(name)), "the name of a [[tree]]");
+        rules.broken(&[place.key("supervisor")], mistake.help(help));
     }
     for (first, again) in repeated(nested.iter().map(|(_, name)| name).enumerate()) {
         let ((first, name), (again, _)) = (nested[first], nested[again]);
         let message = format!("{} is already under {}", shown(name), shown(&first.tree.name));
-        rules.broken(
-            &[again.key("supervisor"), first.key("supervisor")],
-            message,
-            "a supervisor has one parent",
-        );
+        let mistake =
+            Mistake::new(message, "one parent for each supervisor").help("keep one of the two".to_owned());
+        rules.broken(&[again.key("supervisor"), first.key("supervisor")], mistake);
     }
     let parents = nested.iter().map(|(place, name)| (*name, *place)).collect();
     for place in cycles(&parents) {
         let message = format!("{} would be above itself", shown(&place.tree.name));
-        rules.broken(&[place.key("supervisor")], message, "a tree has no cycles: remove this child");
+        let mistake = Mistake::new(message, "a tree without cycles").help("remove this child".to_owned());
+        rules.broken(&[place.key("supervisor")], mistake);
     }
 }
 
