@@ -66,7 +66,8 @@ struct Picture<'a> {
 #[derive(Debug)]
 struct Line<'a> {
     file: &'a str,
-    text: &'a str,
+    /// With a space behind it if something is missing there, so that it can be pointed at.
+    text: String,
     /// From 0.
     number: usize,
     /// From 0.
@@ -85,11 +86,13 @@ impl<'a> Line<'a> {
     /// `None` if the issue is not in the file, or its line too long to be shown.
     fn of(issue: &'a Issue) -> Option<Self> {
         let (text, number) = (issue.excerpt.as_deref()?, issue.line? - 1);
+        let behind = if issue.column? > text.chars().count() { " " } else { "" };
+        let text = format!("{text}{behind}");
         let offset =
             |column: usize| text.char_indices().nth(column - 1).map_or(text.len(), |(offset, _)| offset);
         let [start, end] = [issue.column?, issue.end_column?].map(offset);
         let file = issue.file.as_deref().unwrap_or_default();
-        Some(Self { file, text, number, column: issue.column? - 1, marked: (start, end - start) })
+        Some(Self { file, number, column: issue.column? - 1, marked: (start, (end - start).max(1)), text })
     }
 }
 

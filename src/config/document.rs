@@ -90,6 +90,10 @@ impl<'a> Syntax<'a> {
         let expected = if expected == "nothing" { "nothing more here" } else { expected };
         let help = match message {
             "string values must be quoted" => "put the text in double quotes: \"…\"",
+            "unclosed table" | "unclosed array table" | "unclosed array" => "close the bracket",
+            "invalid basic string" | "invalid literal string" => "close the quotes, on the same line",
+            "invalid mantissa" => "write digits before and after the point: 0.85",
+            "unexpected leading zero" => "leave the zero out",
             "duplicate key" => "it stands above already: remove one of the two",
             _ => "https://toml.io shows how TOML is written",
         };

@@ -10,10 +10,10 @@
 //!
 //! `load` reads the layers → `document` and `environment` (which finds its `target`s by name) check them against the
 //! `shape` of every key, by way of `accept` → what passed is merged and becomes the [`Config`] of `policy` and `supervision` → `validate` judges
-//! the rules between keys → `report` tells what is wrong.
+//! the rules between keys → `report` tells what is wrong, and `kernel` hands the policies on.
 //!
 //! The shapes are read back from the JSON Schema, and that is derived from the structs in `policy`: no key is
-//! declared twice. ([`schema`] hands the schema to editors, [`reference`] prints it as a commented file.)
+//! declared twice. ([`schema`] hands the schema to editors, [`reference()`] prints it as a commented file.)
 //!
 //! Merging is the `config` crate's work. Two of its traits are kept away from it: it coerces (`"5"` becomes 5, 3.9
 //! becomes 4), and a key with a bracket in it can make it abort the process. It only sees what has passed.
@@ -24,6 +24,7 @@ mod carets;
 mod document;
 mod environment;
 mod finding;
+mod kernel;
 mod key;
 mod later;
 mod lines;

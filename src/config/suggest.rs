@@ -3,7 +3,7 @@
 /// How alike two words must be, from 0 to 1, for one to be suggested for the other.
 ///
 /// "crit" and "critical" are 0.90 alike, "warnign" and "warning" 0.97, "store" and "mode" 0.63.
-const ALIKE: f64 = 0.8;
+const ALIKE: f64 = 0.78;
 
 /// The candidate that looks most like `word`, if one does. Case and `-` for `_` make no difference.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

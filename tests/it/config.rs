@@ -45,8 +45,9 @@ fn read(path: &str) -> String {
 }
 
 /// A random source that can be replayed: the seed is printed, and `SEED=…` sets it.
+#[expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a test is told its seed, and tells it")]
 fn random() -> fastrand::Rng {
-    let given = std::env::var_os("SEED").and_then(|seed| seed.to_str()?.parse().ok());
+    let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = given.unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed}");
     fastrand::Rng::with_seed(seed)

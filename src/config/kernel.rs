@@ -1,0 +1,167 @@
+//! The config as the policies of the kernel's parts.
+//!
+//! The kernel does not know the config, and its policies have knobs that no file sets (timeouts of starts and
+//! stops, when a monitor counts as blind): those keep the kernel's defaults.
+
+use selfheal_actors::{backoff, pool_monitor, supervisor};
+
+use super::{
+    policy::{Config, Reserve},
+    supervision::{AutoShutdown, Backoff, Child, Restart, Strategy, Supervision, Tree},
+};
+
+impl Config {
+    /// The policy of the monitor of the pool `name`; a pool without a table has the defaults.
+    #[must_use]
+    pub fn pool_monitor(&self, name: &str) -> pool_monitor::Policy {
+        let pool = self.pools.get(name).cloned().unwrap_or_default();
+        pool_monitor::Policy {
+            warning: pool.warning,
+            warning_exit: pool.warning_exit,
+            critical: pool.critical,
+            critical_exit: pool.critical_exit,
+            smoothing: pool.smoothing,
+            up: pool.up,
+            down: pool.down,
+            down_critical: pool.down_critical,
+            needs_waiter: pool.reserve == Reserve::Auto,
+            batch: self.batching.normal,
+            batch_under_pressure: self.batching.under_pressure,
+            user_limit: self.users.concurrent_under_pressure,
+            ..pool_monitor::Policy::default()
+        }
+    }
+}
+
+impl Supervision {
+    /// The policy of the runtime's own supervisors.
+    #[must_use]
+    pub fn policy(&self) -> supervisor::Policy {
+        supervisor::Policy {
+            strategy: self.strategy.into(),
+            max_restarts: self.max_restarts,
+            within: self.within,
+            backoff: (&self.backoff).into(),
+            ..supervisor::Policy::default()
+        }
+    }
+}
+
+impl Tree {
+    /// The policy of the supervisor.
+    #[must_use]
+    pub fn policy(&self) -> supervisor::Policy {
+        supervisor::Policy {
+            strategy: self.strategy.into(),
+            max_restarts: self.max_restarts,
+            within: self.within,
+            backoff: self.backoff.as_ref().map_or(backoff::Backoff::NONE, Into::into),
+            auto_shutdown: self.auto_shutdown.into(),
+            ..supervisor::Policy::default()
+        }
+    }
+}
+
+impl Child {
+    /// The policy of the child.
+    #[must_use]
+    pub fn policy(&self) -> supervisor::ChildPolicy {
+        supervisor::ChildPolicy {
+            id: self.id.as_str().into(),
+            restart: self.restart.into(),
+            significant: self.significant,
+        }
+    }
+}
+
+impl From<&Backoff> for backoff::Backoff {
+    fn from(&Backoff { initial, factor, max }: &Backoff) -> Self {
+        Self { initial, factor, max }
+    }
+}
+
+impl From<Strategy> for supervisor::Strategy {
+    fn from(strategy: Strategy) -> Self {
+        match strategy {
+            Strategy::OneForOne => Self::OneForOne,
+            Strategy::OneForAll => Self::OneForAll,
+            Strategy::RestForOne => Self::RestForOne,
+        }
+    }
+}
+
+impl From<Restart> for supervisor::Restart {
+    fn from(restart: Restart) -> Self {
+        match restart {
+            Restart::Permanent => Self::Permanent,
+            Restart::Transient => Self::Transient,
+            Restart::Temporary => Self::Temporary,
+        }
+    }
+}
+
+impl From<AutoShutdown> for supervisor::AutoShutdown {
+    fn from(auto_shutdown: AutoShutdown) -> Self {
+        match auto_shutdown {
+            AutoShutdown::Never => Self::Never,
+            AutoShutdown::AnySignificant => Self::AnySignificant,
+            AutoShutdown::AllSignificant => Self::AllSignificant,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Source;
+
+    #[test]
+    fn the_defaults_of_the_config_are_those_of_the_kernel() {
+        let config = Config::defaults();
+        assert_eq!(config.pool_monitor("main"), pool_monitor::Policy::default());
+        assert_eq!(config.supervision.policy(), supervisor::Policy::default());
+    }
+
+    #[test]
+    fn what_the_file_says_arrives_in_the_kernel() {
+        let text = "
+            [pools.main]
+            warning = 0.5
+            warning_exit = 0.4
+            reserve = \"static\"
+            down = \"7s\"
+            [batching]
+            under_pressure = 70
+            [users]
+            concurrent_under_pressure = 3
+            [supervision]
+            strategy = \"one_for_all\"
+            backoff = { initial = \"1s\" }
+            [[tree]]
+            name = \"s\"
+            auto_shutdown = \"all_significant\"
+            max_restarts = 0
+            children = [{ id = \"c\", restart = \"transient\", significant = true }]
+        ";
+        let config = Config::load(&Source::text("x", text)).expect("it is valid");
+
+        let monitor = config.pool_monitor("main");
+        assert_eq!((monitor.warning, monitor.warning_exit, monitor.needs_waiter), (0.5, 0.4, false));
+        assert_eq!((monitor.down.as_secs(), monitor.batch_under_pressure, monitor.user_limit), (7, 70, 3));
+        assert_eq!(monitor.check(), Ok(()));
+        assert_eq!(config.pool_monitor("other").warning, 0.85);
+
+        let own = config.supervision.policy();
+        assert_eq!((own.strategy, own.backoff.initial.as_secs()), (supervisor::Strategy::OneForAll, 1));
+
+        let tree = &config.trees[0];
+        assert_eq!(tree.policy().backoff, backoff::Backoff::NONE, "none unless it is given");
+        assert_eq!(tree.policy().auto_shutdown, supervisor::AutoShutdown::AllSignificant);
+        assert_eq!(tree.policy().max_restarts, 0, "the first restart is one too many");
+        let child = tree.children[0].policy();
+        assert_eq!(
+            (&*child.id, child.restart, child.significant),
+            ("c", supervisor::Restart::Transient, true)
+        );
+    }
+}
