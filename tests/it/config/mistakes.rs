@@ -359,7 +359,7 @@ const CASES: &[Case] = &[
     // TOML itself.
     case("[service]\nname = desk", (2, 8), "", "must be quoted", "double quotes"),
     case("[service]\nname = \"a\"\nname = \"b\"", (3, 1), "", "duplicate key", "remove one"),
-    case("[service\nname = \"a\"", (1, 9), "", "unclosed table", "toml.io"),
+    case("[service\nname = \"a\"", (1, 9), "", "unclosed table", "close the bracket"),
     case("[service]\nname", (2, 5), "", "key with no value", "toml.io"),
 ];
 
