@@ -1,0 +1,4 @@
+//! Integration tests on a private PostgreSQL.
+
+#[cfg(test)]
+mod server;
