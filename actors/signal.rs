@@ -182,13 +182,13 @@ pub enum ServerState {
 /// What happened to a supervised child.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ChildEvent {
-    /// It runs for the first time.
+    /// It runs: for the first time, or because an operator asked for it.
     Started,
     /// It runs again.
     Restarted {
-        /// How long after its end.
+        /// The delay before this restart.
         after: Duration,
-        /// How often it has been started again by this supervisor, failed starts included.
+        /// How many restarts its supervisor made within its period, this one included.
         restarts: u32,
     },
     /// It could not be started.
@@ -203,6 +203,8 @@ pub enum ChildEvent {
     },
     /// It did not end when it was killed; it is left behind and its messages are ignored.
     Abandoned,
+    /// It has spent its own budget of restarts and stays down.
+    GivenUp,
 }
 
 /// How a child ended.

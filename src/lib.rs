@@ -8,17 +8,19 @@
 //! use selfheal::{
 //!     clock::Tick,
 //!     signal::Exit,
-//!     supervisor::{ChildPolicy, Effect, Event, Machine, Policy, Restart},
+//!     supervisor::{ChildPolicy, Effect, Event, Machine, Policy},
 //! };
 //!
-//! let child = ChildPolicy { id: "monitor".into(), restart: Restart::Permanent, significant: false };
-//! let (mut supervisor, first) = Machine::start(Policy::default(), vec![child], Tick::ZERO);
-//! assert_eq!(first, [Effect::Start("monitor".into(), 1)]);
+//! let mut supervisor = Machine::new("root", Policy::default(), vec![ChildPolicy::permanent("monitor")])?;
+//! let start = |generation| Effect::Start { id: "monitor".into(), generation };
+//! assert_eq!(supervisor.on(Event::Boot, Tick::ZERO), [start(1)]);
 //!
 //! let now = Tick::from_millis(3);
-//! supervisor.on(Event::Started { id: "monitor".into(), generation: 1, result: Ok(()) }, now);
-//! let crash = Event::Exited { id: "monitor".into(), generation: 1, reason: Exit::Panic("boom".into()) };
-//! assert_eq!(supervisor.on(crash, now), [Effect::Start("monitor".into(), 2)], "the first restart is immediate");
+//! supervisor.on(Event::Started { id: "monitor".into(), generation: 1 }, now);
+//! let exit = Exit::Panic("boom".into());
+//! let effects = supervisor.on(Event::Exited { id: "monitor".into(), generation: 1, exit }, now);
+//! assert_eq!(effects.last(), Some(&start(2)), "the first restart is immediate");
+//! # Ok::<(), selfheal::supervisor::Invalid>(())
 //! ```
 
 pub mod config;

@@ -1,376 +1,556 @@
-//! The ractor shell around the machine: it performs effects and reports what came of them.
+//! The ractor shell around the machine: it reads the clock, feeds the machine and does what it says. It has no
+//! rules of its own and never waits in a handler, so nothing that a child does can hold it up.
 //!
-//! What ractor does that this file has to know: `kill` shows as a *termination* with the reason "killed"; a
-//! failing `pre_start` raises no event, only an error where it was spawned; the default handling of a child's
-//! end would stop the supervisor; the event of an end may arrive before the message that the child was
-//! started, because events have priority; a panic and a returned error arrive as the same event.
+//! What ractor does that this file has to know:
+//! - `kill` shows as a *termination* with the reason "killed"; an aborted task as "`actor_task_cancelled`".
+//! - A `pre_start` that fails raises no event: only the future that was waiting for it knows. So children are
+//!   started in a task of their own, which reports; dropping it gives the start up.
+//! - Events go before messages, so the end of a child may be heard of before its start.
+//! - An actor that stops still has its children in `post_stop`, but hears nothing of them there; after it they
+//!   are killed. So a supervisor that is stopped from outside ends its children there, in reverse, gracefully.
+//! - Names are global to the process and are freed late, so children have none: they are found by id here.
+//! - Timers and tasks outlive the actor that made them: they are aborted when its state is dropped.
 
 use std::{collections::HashMap, sync::Arc};
 
 use ractor::{
-    Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent, concurrency::JoinHandle,
+    Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, ActorStatus, SpawnErr, SupervisionEvent,
 };
-use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+    task::{AbortHandle, JoinHandle},
+};
 
 use super::{
-    machine::{Effect, Event, Machine, State},
-    policy::{ChildPolicy, Policy},
+    event::{Effect, End, Event, Refused, Verb},
+    handle::{Ask, Children, Command},
+    machine::Machine,
+    policy::{ChildPolicy, Kind},
+    spec::{ChildSpec, Returned, Start, StartContext, Starting, SupervisorSpec},
+    view::Change,
 };
 use crate::{
     clock::{Clock, Tick},
-    signal::{ChildEvent, Exit, Name, Signal, Signals},
+    mailbox::{Mailbox, Wake},
+    signal::{Exit, Name, Signals},
 };
 
-/// How a child is started: given its supervisor to link to, it spawns the actor.
-pub type Start = Arc<dyn Fn(ActorCell) -> Starting + Send + Sync>;
-
-/// A start that is under way. It may be dropped at any time.
-pub type Starting = std::pin::Pin<Box<dyn Future<Output = Result<ActorCell, ActorProcessingErr>> + Send>>;
-
-/// A child and the way to start it.
-#[derive(Clone)]
-pub struct ChildSpec {
-    /// Its policy.
-    pub policy: ChildPolicy,
-    /// Starts one generation of it.
-    pub start: Start,
-}
-
-/// Where a child stands, for those who look.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChildView {
-    /// The child.
-    pub id: Name,
-    /// Where it stands.
-    pub state: State,
-    /// How often it was started, failed starts included.
-    pub starts: u32,
-}
-
-/// The children of one supervisor, as they were after its last event. Read without asking the supervisor.
+/// What all supervisors of a tree share.
 #[derive(Clone, Debug)]
-pub struct Children(watch::Receiver<Vec<ChildView>>);
+pub struct Context {
+    /// Where the time is read. It must agree with tokio's timers.
+    pub clock: Clock,
+    /// Where what happens is told.
+    pub signals: Signals,
+    /// Where the children are shown, and their supervisors asked.
+    pub children: Children,
+}
 
-impl Children {
-    /// All of them, in start order.
-    #[must_use]
-    pub fn all(&self) -> Vec<ChildView> {
-        self.0.borrow().clone()
-    }
+/// A root supervisor that is up.
+#[derive(Debug)]
+pub struct Root {
+    cell: ActorCell,
+    end: oneshot::Receiver<End>,
+    life: JoinHandle<()>,
+    ended: Option<RootEnd>,
+}
 
-    /// Waits until `holds` does; `None` if the supervisor has ended before. Cancel safe.
-    pub async fn wait_for(&mut self, mut holds: impl FnMut(&[ChildView]) -> bool) -> Option<Vec<ChildView>> {
-        self.0.wait_for(|children| holds(children)).await.ok().map(|children| children.clone())
+/// How a root supervisor ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RootEnd {
+    /// By its own rules, its children before it.
+    Ended(End),
+    /// It was killed, or has failed; its children with it.
+    Died,
+}
+
+/// Why a supervisor is not up.
+#[derive(Debug)]
+pub enum NotUp {
+    /// A child cannot live under the policy.
+    Invalid(super::Invalid),
+    /// A child could not be started.
+    Child {
+        /// The child.
+        id: Name,
+        /// Why.
+        error: Name,
+    },
+    /// What ractor has against it.
+    Spawn(SpawnErr),
+    /// It ended before it was up.
+    Ended,
+}
+
+impl std::fmt::Display for NotUp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Invalid(invalid) => invalid.fmt(f),
+            Self::Child { id, error } => write!(f, "{id} could not be started: {error}"),
+            Self::Spawn(error) => error.fmt(f),
+            Self::Ended => f.write_str("it ended before it was up"),
+        }
     }
 }
 
-/// One supervisor. It ends when its policy says so, and then with the reason "shutdown".
-#[derive(Debug)]
-pub struct Supervisor;
+impl std::error::Error for NotUp {}
 
-impl Supervisor {
-    /// Starts a supervisor that nobody supervises, on the current runtime.
+impl Root {
+    /// Starts a tree on the current runtime and waits until all of it is up. Dropping the future ends it.
     ///
     /// # Errors
-    /// What ractor has against starting an actor.
-    pub async fn spawn(
-        arguments: Arguments,
-    ) -> Result<(ActorRef<Message>, JoinHandle<()>), ractor::SpawnErr> {
-        Actor::spawn(None, Self, arguments).await
+    /// [`NotUp`]; whatever had been started is stopped again.
+    pub async fn start(spec: SupervisorSpec, context: Context) -> Result<Self, NotUp> {
+        let (cell, end, life) = up(spec, context, None).await?;
+        Ok(Self { cell, end, life, ended: None })
     }
 
-    /// How a supervisor is started as the child of another: anew, with the children it was given.
+    /// The supervisor's own actor.
     #[must_use]
-    pub fn as_child(arguments: Arguments) -> Start {
-        Arc::new(move |parent| {
-            let arguments = arguments.clone();
+    pub const fn cell(&self) -> &ActorCell {
+        &self.cell
+    }
+
+    /// Asks it to stop its children in reverse and to end. [`Root::ended`] tells when it has.
+    pub fn stop(&self) {
+        self.cell.stop(Some(Exit::Shutdown.name().into()));
+    }
+
+    /// Waits for its end. Cancel safe.
+    pub async fn ended(&mut self) -> RootEnd {
+        if self.ended.is_none() {
+            let _ = (&mut self.life).await;
+        }
+        self.ended.get_or_insert_with(|| self.end.try_recv().map_or(RootEnd::Died, RootEnd::Ended)).clone()
+    }
+}
+
+impl SupervisorSpec {
+    /// This supervisor as a child of another. Its start is over when all its children are up, and fails if one
+    /// of them does.
+    #[must_use]
+    pub fn under(self, child: ChildPolicy, context: Context) -> ChildSpec {
+        let policy = ChildPolicy { kind: Kind::Supervisor, ..child };
+        let start: Start = Arc::new(move |above: StartContext| -> Starting {
+            let (spec, context) = (self.clone(), context.clone());
             Box::pin(async move {
-                let (actor, _) = Actor::spawn_linked(None, Self, arguments, parent).await?;
-                Ok(actor.get_cell())
+                let (cell, ..) = up(spec, context, Some(above.supervisor)).await?;
+                Ok(cell)
             })
-        })
+        });
+        ChildSpec { policy, start }
     }
 }
 
-/// What a supervisor is started with.
-#[derive(Clone)]
-pub struct Arguments {
-    name: Name,
-    policy: Policy,
+/// Starts a supervisor and waits until it is up.
+async fn up(
+    spec: SupervisorSpec,
+    context: Context,
+    above: Option<ActorCell>,
+) -> Result<(ActorCell, oneshot::Receiver<End>, JoinHandle<()>), NotUp> {
+    let policies = spec.children.iter().map(|child| child.policy.clone()).collect();
+    let machine = Machine::new(Arc::clone(&spec.name), spec.policy, policies).map_err(NotUp::Invalid)?;
+    let machine = if above.is_none() { machine.at_root() } else { machine };
+    let (booted, is_up) = oneshot::channel();
+    let (end, ended) = oneshot::channel();
+    let arguments = Arguments { machine, children: spec.children, context, booted, end };
+    let spawned = match above {
+        Some(above) => Actor::spawn_linked(None, Supervisor, arguments, above).await,
+        None => Actor::spawn(None, Supervisor, arguments).await,
+    };
+    let (actor, life) = spawned.map_err(NotUp::Spawn)?;
+    let mut guard = KillOnDrop(Some(actor.get_cell()));
+    is_up.await.unwrap_or(Err(NotUp::Ended))?;
+    guard.0 = None;
+    Ok((actor.get_cell(), ended, life))
+}
+
+/// A start that is dropped leaves no supervisor behind.
+struct KillOnDrop(Option<ActorCell>);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let Some(cell) = &self.0 {
+            cell.kill();
+        }
+    }
+}
+
+struct Supervisor;
+
+struct Arguments {
+    machine: Machine,
     children: Vec<ChildSpec>,
-    clock: Clock,
-    signals: Signals,
-    view: watch::Sender<Vec<ChildView>>,
+    context: Context,
+    booted: oneshot::Sender<Result<(), NotUp>>,
+    end: oneshot::Sender<End>,
 }
 
-impl Arguments {
-    /// A supervisor called `name`.
-    pub fn new(
-        name: impl Into<Name>,
-        policy: Policy,
-        children: Vec<ChildSpec>,
-        clock: Clock,
-        signals: Signals,
-    ) -> (Self, Children) {
-        let (view, seen) = watch::channel(Vec::new());
-        (Self { name: name.into(), policy, children, clock, signals, view }, Children(seen))
-    }
-}
-
-/// What a supervisor tells itself.
-#[derive(Debug)]
-pub enum Message {
-    /// A start has ended.
-    Started {
-        /// The child.
+/// What the shell's own tasks report to it. Each is in flight at most once a child, and once for the timer.
+enum Report {
+    Boot,
+    Start {
         id: Name,
-        /// The generation.
         generation: u64,
-        /// The actor, or why there is none.
         result: Result<ActorCell, Name>,
     },
-    /// A start was given up before there was an actor.
-    GivenUp {
-        /// The child.
-        id: Name,
-        /// The generation.
-        generation: u64,
-    },
-    /// A timer is due.
-    Timer,
-    /// The supervisor is asked to end, its children first.
-    Shutdown,
+    /// A child was seen to be gone; only while the supervisor itself is being stopped from outside.
+    Gone(ActorId),
+    Timer(u64),
 }
 
-/// The state of a [`Supervisor`].
-pub struct Shell {
-    arguments: Arguments,
+struct Shell {
+    myself: ActorRef<Wake>,
     machine: Machine,
-    first: Vec<Effect>,
+    context: Context,
+    life: u64,
+    runtime: Handle,
     starts: HashMap<Name, Start>,
     starting: HashMap<(Name, u64), AbortHandle>,
-    live: HashMap<ActorId, (Name, u64)>,
-    cells: HashMap<(Name, u64), ActorCell>,
-    /// Ends of actors whose start has not been reported yet.
+    live: HashMap<(Name, u64), Live>,
+    ids: HashMap<ActorId, (Name, u64)>,
+    /// Ends that were heard of while starts were under way, and may be of those.
     early: HashMap<ActorId, Exit>,
-    ended_at: HashMap<Name, Tick>,
-    timer: Option<AbortHandle>,
+    reports: mpsc::UnboundedReceiver<Report>,
+    report: mpsc::UnboundedSender<Report>,
+    commands: Mailbox<Command>,
+    asked: HashMap<u64, oneshot::Sender<Result<(), Refused>>>,
+    requests: u64,
+    timer: Option<(Tick, AbortHandle)>,
+    timers: u64,
+    booted: Option<oneshot::Sender<Result<(), NotUp>>>,
+    end: Option<oneshot::Sender<End>>,
+}
+
+/// A child's actor.
+struct Live {
+    cell: ActorCell,
+    killed: bool,
 }
 
 impl Actor for Supervisor {
-    type Msg = Message;
+    type Msg = Wake;
     type State = Shell;
     type Arguments = Arguments;
 
     async fn pre_start(
         &self,
-        _: ActorRef<Message>,
+        myself: ActorRef<Wake>,
         arguments: Arguments,
     ) -> Result<Shell, ActorProcessingErr> {
-        let children: Vec<_> = arguments.children.iter().map(|child| child.policy.clone()).collect();
-        let starts = arguments.children.iter().map(|c| (c.policy.id.clone(), Arc::clone(&c.start))).collect();
-        let (machine, first) = Machine::start(arguments.policy, children, arguments.clock.now());
-        Ok(Shell {
-            arguments,
-            machine,
-            first,
-            starts,
-            starting: HashMap::new(),
-            live: HashMap::new(),
-            cells: HashMap::new(),
-            early: HashMap::new(),
-            ended_at: HashMap::new(),
-            timer: None,
-        })
+        let shell = Shell::new(myself, arguments);
+        shell.commands.bind(shell.myself.clone());
+        shell.tell(Report::Boot);
+        Ok(shell)
     }
 
-    async fn post_start(
-        &self,
-        myself: ActorRef<Message>,
-        shell: &mut Shell,
-    ) -> Result<(), ActorProcessingErr> {
-        let first = std::mem::take(&mut shell.first);
-        shell.perform(&myself, first);
-        Ok(())
-    }
-
-    async fn handle(
-        &self,
-        myself: ActorRef<Message>,
-        message: Message,
-        shell: &mut Shell,
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            Message::Started { id, generation, result } => shell.started(&myself, id, generation, result),
-            Message::GivenUp { id, generation } => {
-                shell.feed(&myself, Event::Exited { id, generation, reason: Exit::Shutdown });
-            }
-            Message::Timer => shell.feed(&myself, Event::Timer),
-            Message::Shutdown => shell.feed(&myself, Event::Shutdown),
+    async fn handle(&self, _: ActorRef<Wake>, _: Wake, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
+        while let Ok(report) = shell.reports.try_recv() {
+            shell.hear(report);
+        }
+        while let Some(command) = shell.commands.take() {
+            shell.command(command);
         }
         Ok(())
     }
 
     async fn handle_supervisor_evt(
         &self,
-        myself: ActorRef<Message>,
+        _: ActorRef<Wake>,
         event: SupervisionEvent,
         shell: &mut Shell,
     ) -> Result<(), ActorProcessingErr> {
-        let (cell, reason) = match event {
-            SupervisionEvent::ActorFailed(cell, error) => (cell, Exit::Error(error.to_string().into())),
-            SupervisionEvent::ActorTerminated(cell, _, reason) => (cell, exit_of(reason.as_deref())),
-            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => return Ok(()),
-        };
-        match shell.live.remove(&cell.get_id()) {
-            Some((id, generation)) => shell.exited(&myself, id, generation, reason),
-            None => {
-                shell.early.insert(cell.get_id(), reason);
+        match event {
+            SupervisionEvent::ActorFailed(cell, error) => shell.gone(cell.get_id(), failure(&error)),
+            SupervisionEvent::ActorTerminated(cell, _, reason) => {
+                shell.gone(cell.get_id(), termination(reason.as_deref()));
             }
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Stopped from outside: the children end first, in reverse. Nothing is heard of them here, so they are
+    /// watched.
+    async fn post_stop(&self, _: ActorRef<Wake>, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
+        if shell.end.is_none() {
+            return Ok(());
+        }
+        shell.watch_all();
+        shell.feed(Event::Stop);
+        while shell.end.is_some()
+            && let Some(report) = shell.reports.recv().await
+        {
+            shell.hear(report);
         }
         Ok(())
     }
 }
 
 impl Shell {
-    fn feed(&mut self, myself: &ActorRef<Message>, event: Event) {
-        let effects = self.machine.on(event, self.arguments.clock.now());
-        self.perform(myself, effects);
+    fn new(myself: ActorRef<Wake>, arguments: Arguments) -> Self {
+        let Arguments { machine, children, context, booted, end } = arguments;
+        let (life, commands) = context.children.begin(machine.name());
+        let (report, reports) = mpsc::unbounded_channel();
+        Self {
+            myself,
+            machine: machine.after_generation(Children::before(life)),
+            context,
+            life,
+            runtime: Handle::current(),
+            starts: children.into_iter().map(|child| (child.policy.id, child.start)).collect(),
+            starting: HashMap::new(),
+            live: HashMap::new(),
+            ids: HashMap::new(),
+            early: HashMap::new(),
+            reports,
+            report,
+            commands,
+            asked: HashMap::new(),
+            requests: 0,
+            timer: None,
+            timers: 0,
+            booted: Some(booted),
+            end: Some(end),
+        }
     }
 
-    fn started(
-        &mut self,
-        myself: &ActorRef<Message>,
-        id: Name,
-        generation: u64,
-        result: Result<ActorCell, Name>,
-    ) {
-        self.starting.remove(&(id.clone(), generation));
-        let result = match result {
-            Ok(cell) => {
-                let actor = cell.get_id();
-                self.cells.insert((id.clone(), generation), cell);
-                let early = self.early.remove(&actor);
-                self.tell_started(&id);
-                self.feed(myself, Event::Started { id: id.clone(), generation, result: Ok(()) });
-                match early {
-                    Some(reason) => self.exited(myself, id, generation, reason),
-                    None => {
-                        self.live.insert(actor, (id, generation));
-                    }
-                }
-                return;
+    fn tell(&self, report: Report) {
+        post(&self.report, &self.myself, report);
+    }
+
+    fn hear(&mut self, report: Report) {
+        match report {
+            Report::Boot => self.feed(Event::Boot),
+            Report::Start { id, generation, result } => self.settled(id, generation, result),
+            Report::Gone(actor) => {
+                let key = self.ids.get(&actor);
+                let killed = key.and_then(|key| self.live.get(key)).is_some_and(|live| live.killed);
+                self.gone(actor, if killed { Exit::Killed } else { Exit::Shutdown });
             }
-            Err(error) => {
-                self.tell(&id, ChildEvent::StartFailed { error: Arc::clone(&error) });
-                Err(error)
+            Report::Timer(number) if number == self.timers => {
+                self.timer = None;
+                self.feed(Event::Timer);
             }
-        };
-        self.feed(myself, Event::Started { id, generation, result });
+            Report::Timer(_) => {}
+        }
     }
 
-    fn exited(&mut self, myself: &ActorRef<Message>, id: Name, generation: u64, reason: Exit) {
-        self.cells.remove(&(id.clone(), generation));
-        self.ended_at.insert(id.clone(), self.arguments.clock.now());
-        self.tell(&id, ChildEvent::Stopped { reason: reason.clone() });
-        self.feed(myself, Event::Exited { id, generation, reason });
-    }
-
-    fn perform(&mut self, myself: &ActorRef<Message>, effects: Vec<Effect>) {
+    /// Asks the machine, does what it says, and shows what has changed.
+    fn feed(&mut self, event: Event) {
+        let effects = self.machine.on(event, self.context.clock.now());
         for effect in effects {
-            match effect {
-                Effect::Start(id, generation) => self.start(myself, id, generation),
-                Effect::Stop(id, generation) => match self.cells.get(&(id.clone(), generation)) {
-                    Some(cell) => cell.stop(Some(Exit::Shutdown.name().into())),
-                    None => self.give_up(myself, id, generation),
-                },
-                Effect::Kill(id, generation) => match self.cells.get(&(id.clone(), generation)) {
-                    Some(cell) => cell.kill(),
-                    None => self.give_up(myself, id, generation),
-                },
-                Effect::Abandon(id, generation) => {
-                    self.cells.remove(&(id.clone(), generation));
-                    self.tell(&id, ChildEvent::Abandoned);
-                }
-                Effect::Ended { escalated, .. } => {
-                    if escalated {
-                        let supervisor = self.arguments.name.clone();
-                        let root = myself.try_get_supervisor().is_none();
-                        self.arguments.signals.emit(Signal::Escalated { supervisor, root });
-                    }
-                    myself.stop(Some(Exit::Shutdown.name().into()));
-                }
+            self.perform(effect);
+        }
+        let changes = self.machine.changes();
+        for change in &changes {
+            if let Change::Gone(id) = change
+                && !self.machine.knows(id)
+            {
+                self.starts.remove(id);
             }
         }
-        self.publish();
-        self.arm(myself);
+        self.context.children.apply(self.machine.name(), self.life, changes);
+        self.arm();
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Start { id, generation } => self.start(id, generation),
+            Effect::Stop { id, generation, .. } => {
+                if let Some(live) = self.live.get(&(id, generation)) {
+                    live.cell.stop(Some(Exit::Shutdown.name().into()));
+                }
+            }
+            Effect::Kill { id, generation } => self.kill(id, generation),
+            Effect::Abandon { id, generation } => self.forget(&id, generation),
+            Effect::Emit(signal) => self.context.signals.emit(signal),
+            Effect::Reply { request, result } => {
+                if let Some(reply) = self.asked.remove(&request) {
+                    let _ = reply.send(result);
+                }
+            }
+            Effect::Up => {
+                if let Some(booted) = self.booted.take() {
+                    let _ = booted.send(Ok(()));
+                }
+            }
+            Effect::Terminated(end) => self.terminated(end),
+        }
     }
 
     /// Starts a child in a task of its own, so that a start that hangs holds up nobody.
-    fn start(&mut self, myself: &ActorRef<Message>, id: Name, generation: u64) {
+    fn start(&mut self, id: Name, generation: u64) {
         let Some(start) = self.starts.get(&id) else { return };
-        let (starting, to, name) = (start(myself.get_cell()), myself.clone(), id.clone());
-        let task = Handle::current().spawn(async move {
-            let result = starting.await.map_err(|error| Name::from(error.to_string()));
-            let _ = to.cast(Message::Started { id: name, generation, result });
+        let start = Arc::clone(start);
+        let context = StartContext { supervisor: self.myself.get_cell(), generation };
+        let mut answer = Answer {
+            report: self.report.clone(),
+            to: self.myself.clone(),
+            of: Some((id.clone(), generation)),
+        };
+        let task = self.runtime.spawn(async move {
+            let result = start(context).await;
+            answer.give(result.map_err(|error| error.to_string().into()));
         });
         self.starting.insert((id, generation), task.abort_handle());
     }
 
-    /// A start that is no longer wanted: the task ends, and with it whatever it was waiting for.
-    fn give_up(&mut self, myself: &ActorRef<Message>, id: Name, generation: u64) {
-        if let Some(task) = self.starting.remove(&(id.clone(), generation)) {
-            task.abort();
-            let _ = myself.cast(Message::GivenUp { id, generation });
+    fn settled(&mut self, id: Name, generation: u64, result: Result<ActorCell, Name>) {
+        self.starting.remove(&(Arc::clone(&id), generation));
+        match result {
+            Ok(cell) => self.started(id, generation, cell),
+            Err(error) => self.feed(Event::StartFailed { id, generation, error }),
+        }
+        if self.starting.is_empty() {
+            self.early.clear();
         }
     }
 
-    fn arm(&mut self, myself: &ActorRef<Message>) {
-        if let Some(timer) = self.timer.take() {
+    fn started(&mut self, id: Name, generation: u64, cell: ActorCell) {
+        let actor = cell.get_id();
+        self.live.insert((Arc::clone(&id), generation), Live { cell: cell.clone(), killed: false });
+        self.ids.insert(actor, (Arc::clone(&id), generation));
+        self.context.children.set_cell(self.machine.name(), &id, generation, Some(cell.clone()));
+        self.feed(Event::Started { id, generation });
+        if let Some(exit) = self.early.remove(&actor) {
+            self.gone(actor, exit);
+        } else if self.myself.get_status() == ActorStatus::Stopping {
+            self.watch(cell);
+        }
+    }
+
+    /// An actor has ended. Strangers are remembered while there are starts that they may belong to.
+    fn gone(&mut self, actor: ActorId, exit: Exit) {
+        match self.ids.get(&actor).cloned() {
+            Some((id, generation)) => {
+                self.forget(&id, generation);
+                self.feed(Event::Exited { id, generation, exit });
+            }
+            None if self.starting.is_empty() => {}
+            None => {
+                self.early.insert(actor, exit);
+            }
+        }
+    }
+
+    fn kill(&mut self, id: Name, generation: u64) {
+        let key = (id, generation);
+        if let Some(live) = self.live.get_mut(&key) {
+            live.killed = true;
+            live.cell.kill();
+        } else if let Some(task) = self.starting.remove(&key) {
+            task.abort();
+        }
+    }
+
+    fn forget(&mut self, id: &Name, generation: u64) {
+        if let Some(live) = self.live.remove(&(Arc::clone(id), generation)) {
+            self.ids.remove(&live.cell.get_id());
+            self.context.children.set_cell(self.machine.name(), id, generation, None);
+        }
+    }
+
+    fn command(&mut self, Command { ask, reply }: Command) {
+        let verb = match ask {
+            Ask::Start(child) => {
+                if !self.machine.knows(&child.policy.id) {
+                    self.starts.insert(Arc::clone(&child.policy.id), child.start);
+                }
+                Verb::Start(child.policy)
+            }
+            Ask::Stop(id) => Verb::Stop(id),
+            Ask::Restart(id) => Verb::Restart(id),
+            Ask::Delete(id) => Verb::Delete(id),
+        };
+        self.requests += 1;
+        self.asked.insert(self.requests, reply);
+        self.feed(Event::Verb { request: self.requests, verb });
+    }
+
+    fn terminated(&mut self, end: End) {
+        if let (End::StartFailed { child, error }, Some(booted)) = (&end, self.booted.take()) {
+            let _ = booted.send(Err(NotUp::Child { id: Arc::clone(child), error: Arc::clone(error) }));
+        }
+        if let Some(told) = self.end.take() {
+            let _ = told.send(end);
+        }
+        self.myself.stop(Some(Exit::Shutdown.name().into()));
+    }
+
+    fn watch_all(&self) {
+        for live in self.live.values() {
+            self.watch(live.cell.clone());
+        }
+    }
+
+    fn watch(&self, cell: ActorCell) {
+        let (report, myself) = (self.report.clone(), self.myself.clone());
+        self.runtime.spawn(async move {
+            let _ = cell.wait(None).await;
+            post(&report, &myself, Report::Gone(cell.get_id()));
+        });
+    }
+
+    /// Sets the timer anew if another moment is the next.
+    fn arm(&mut self) {
+        let due = self.machine.next_timer();
+        if due == self.timer.as_ref().map(|(due, _)| *due) {
+            return;
+        }
+        if let Some((_, timer)) = self.timer.take() {
             timer.abort();
         }
-        let Some(due) = self.machine.next_timer() else { return };
-        let (wait, to) = (due.since(self.arguments.clock.now()), myself.clone());
-        let timer = Handle::current().spawn(async move {
+        let Some(due) = due else { return };
+        self.timers += 1;
+        let (wait, number) = (due.since(self.context.clock.now()), self.timers);
+        let (report, myself) = (self.report.clone(), self.myself.clone());
+        let task = self.runtime.spawn(async move {
             tokio::time::sleep(wait).await;
-            let _ = to.cast(Message::Timer);
+            post(&report, &myself, Report::Timer(number));
         });
-        self.timer = Some(timer.abort_handle());
-    }
-
-    fn publish(&self) {
-        let view =
-            |(child, state, starts): (&ChildPolicy, _, _)| ChildView { id: child.id.clone(), state, starts };
-        self.arguments.view.send_replace(self.machine.children().map(view).collect());
-    }
-
-    fn tell_started(&self, id: &Name) {
-        let starts =
-            self.machine.children().find(|(child, ..)| child.id == *id).map_or(0, |(.., starts)| starts);
-        let event = match self.ended_at.get(id) {
-            Some(&ended) => ChildEvent::Restarted {
-                after: self.arguments.clock.now().since(ended),
-                restarts: starts.saturating_sub(1),
-            },
-            None => ChildEvent::Started,
-        };
-        self.tell(id, event);
-    }
-
-    fn tell(&self, id: &Name, event: ChildEvent) {
-        let (supervisor, child) = (self.arguments.name.clone(), id.clone());
-        self.arguments.signals.emit(Signal::Child { supervisor, child, event });
+        self.timer = Some((due, task.abort_handle()));
     }
 }
 
 impl Drop for Shell {
-    /// ractor's timers and tasks outlive their actor; these do not.
     fn drop(&mut self) {
-        self.timer.iter().chain(self.starting.values()).for_each(AbortHandle::abort);
+        self.starting.values().for_each(AbortHandle::abort);
+        if let Some((_, timer)) = &self.timer {
+            timer.abort();
+        }
+        self.context.children.end(self.machine.name(), self.life, self.context.clock.now());
     }
 }
 
-fn exit_of(reason: Option<&str>) -> Exit {
+/// What a start has come to. It is given in any case: a start that panics or is given up has failed.
+struct Answer {
+    report: mpsc::UnboundedSender<Report>,
+    to: ActorRef<Wake>,
+    of: Option<(Name, u64)>,
+}
+
+impl Answer {
+    fn give(&mut self, result: Result<ActorCell, Name>) {
+        if let Some((id, generation)) = self.of.take() {
+            post(&self.report, &self.to, Report::Start { id, generation, result });
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.give(Err("its start panicked, or was given up".into()));
+    }
+}
+
+fn post(report: &mpsc::UnboundedSender<Report>, to: &ActorRef<Wake>, what: Report) {
+    let _ = report.send(what);
+    let _ = to.cast(Wake);
+}
+
+fn termination(reason: Option<&str>) -> Exit {
     match reason {
         Some("killed" | "actor_task_cancelled") => Exit::Killed,
         Some("shutdown") => Exit::Shutdown,
@@ -378,168 +558,7 @@ fn exit_of(reason: Option<&str>) -> Exit {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use parking_lot::Mutex;
-
-    use super::*;
-    use crate::supervisor::{AutoShutdown, Restart, Strategy};
-
-    /// A child that ends as it is told.
-    struct Worker;
-
-    #[derive(Clone, Copy, Debug)]
-    enum End {
-        Panic,
-        Error,
-        Normal,
-        Hang,
-    }
-
-    impl Actor for Worker {
-        type Msg = End;
-        type State = ();
-        type Arguments = ();
-
-        async fn pre_start(&self, _: ActorRef<End>, (): ()) -> Result<(), ActorProcessingErr> {
-            Ok(())
-        }
-
-        async fn handle(&self, me: ActorRef<End>, end: End, (): &mut ()) -> Result<(), ActorProcessingErr> {
-            match end {
-                End::Panic => panic!("planted"),
-                End::Error => Err("planted".into()),
-                End::Normal => {
-                    me.stop(None);
-                    Ok(())
-                }
-                End::Hang => std::future::pending().await,
-            }
-        }
-    }
-
-    /// The newest actor of each child, so that a test can end it.
-    type Refs = Arc<Mutex<HashMap<Name, ActorRef<End>>>>;
-
-    fn worker(id: &str, restart: Restart, refs: &Refs) -> ChildSpec {
-        let (name, refs): (Name, _) = (id.into(), Arc::clone(refs));
-        let start: Start = Arc::new(move |parent| {
-            let (name, refs) = (name.clone(), Arc::clone(&refs));
-            Box::pin(async move {
-                let (actor, _) = Actor::spawn_linked(None, Worker, (), parent).await?;
-                refs.lock().insert(name, actor.clone());
-                Ok(actor.get_cell())
-            })
-        });
-        ChildSpec { policy: ChildPolicy { id: id.into(), restart, significant: false }, start }
-    }
-
-    fn listen() -> (Signals, Arc<Mutex<Vec<Signal>>>) {
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let to = Arc::clone(&heard);
-        (Signals::new(move |signal| to.lock().push(signal)), heard)
-    }
-
-    fn all_run(children: &[ChildView], starts: u32) -> bool {
-        !children.is_empty()
-            && children.iter().all(|child| matches!(child.state, State::Running(_)))
-            && children.iter().map(|child| child.starts).sum::<u32>() == starts
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_child_comes_back_however_it_ends() {
-        let refs = Refs::default();
-        let specs = ["a", "b"].map(|id| worker(id, Restart::Permanent, &refs)).into();
-        let policy = Policy { max_restarts: 9, ..Policy::default() };
-        let (arguments, mut children) = Arguments::new("s", policy, specs, Clock::tokio(), Signals::none());
-        let (supervisor, life) = Supervisor::spawn(arguments).await.expect("it starts");
-        children.wait_for(|all| all.len() == 2 && all_run(all, 2)).await.expect("it runs");
-        for (n, end) in [End::Panic, End::Error, End::Normal].into_iter().enumerate() {
-            let actor = refs.lock()["a"].clone();
-            actor.cast(end).expect("it lives");
-            let starts = u32::try_from(n).expect("few") + 3;
-            children.wait_for(|all| all_run(all, starts)).await.expect("it runs");
-        }
-        let actor = refs.lock()["b"].clone();
-        actor.cast(End::Hang).expect("it lives");
-        actor.kill();
-        children.wait_for(|all| all_run(all, 6)).await.expect("it runs");
-        supervisor.cast(Message::Shutdown).expect("it lives");
-        life.await.expect("it ends");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn giving_up_is_told_once_and_the_parent_starts_it_anew() {
-        let refs = Refs::default();
-        let (signals, heard) = listen();
-        let policy = Policy { max_restarts: 1, ..Policy::default() };
-        let inner = vec![worker("a", Restart::Permanent, &refs)];
-        let (inner, mut seen) = Arguments::new("inner", policy, inner, Clock::tokio(), signals.clone());
-        let spec = ChildSpec {
-            policy: ChildPolicy { id: "inner".into(), restart: Restart::Permanent, significant: false },
-            start: Supervisor::as_child(inner),
-        };
-        let (outer, mut outside) =
-            Arguments::new("outer", Policy::default(), vec![spec], Clock::tokio(), signals);
-        let (supervisor, life) = Supervisor::spawn(outer).await.expect("it starts");
-        for starts in 1..=2 {
-            seen.wait_for(|all| all_run(all, starts)).await.expect("it runs");
-            let actor = refs.lock()["a"].clone();
-            actor.cast(End::Panic).expect("it lives");
-        }
-        outside.wait_for(|all| all_run(all, 2)).await.expect("the parent starts it again");
-        seen.wait_for(|all| all_run(all, 1)).await.expect("with its child");
-        let escalated = heard
-            .lock()
-            .iter()
-            .filter(|signal| matches!(signal, Signal::Escalated { root: false, .. }))
-            .count();
-        assert_eq!(escalated, 1);
-        supervisor.cast(Message::Shutdown).expect("it lives");
-        life.await.expect("it ends");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_start_that_hangs_holds_up_no_sibling() {
-        let refs = Refs::default();
-        let hung: Start = Arc::new(|_| Box::pin(std::future::pending()));
-        let mut specs = vec![worker("a", Restart::Permanent, &refs)];
-        specs.push(ChildSpec {
-            policy: ChildPolicy { id: "hung".into(), restart: Restart::Temporary, significant: false },
-            start: hung,
-        });
-        specs.push(worker("never", Restart::Permanent, &refs));
-        let policy = Policy { start_timeout: Duration::from_secs(2), ..Policy::default() };
-        let (arguments, _) = Arguments::new("s", policy, specs, Clock::tokio(), Signals::none());
-        let began = arguments.clock.now();
-        let clock = arguments.clock.clone();
-        let (_, life) = Supervisor::spawn(arguments).await.expect("it starts");
-        life.await.expect("a supervisor that cannot start its children ends");
-        assert_eq!(clock.now().since(began).as_secs(), 2);
-        assert!(!refs.lock().contains_key("never"), "children start in order");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_group_is_restarted_together_and_a_significant_end_ends_it() {
-        let refs = Refs::default();
-        let mut specs: Vec<_> = ["a", "b", "c"].map(|id| worker(id, Restart::Transient, &refs)).into();
-        specs[2].policy.significant = true;
-        let policy = Policy {
-            strategy: Strategy::RestForOne,
-            auto_shutdown: AutoShutdown::AnySignificant,
-            ..Policy::default()
-        };
-        let (arguments, mut children) = Arguments::new("s", policy, specs, Clock::tokio(), Signals::none());
-        let (_, life) = Supervisor::spawn(arguments).await.expect("it starts");
-        children.wait_for(|all| all_run(all, 3)).await.expect("it runs");
-        let actor = refs.lock()["b"].clone();
-        actor.cast(End::Error).expect("it lives");
-        let all = children.wait_for(|all| all_run(all, 5)).await.expect("b and c start again");
-        assert_eq!(all.iter().map(|child| child.starts).collect::<Vec<_>>(), [1, 2, 2]);
-        let actor = refs.lock()["c"].clone();
-        actor.cast(End::Normal).expect("it lives");
-        life.await.expect("it ends with its significant child");
-    }
+fn failure(error: &ActorProcessingErr) -> Exit {
+    let text = error.to_string().into();
+    if error.is::<Returned>() { Exit::Error(text) } else { Exit::Panic(text) }
 }

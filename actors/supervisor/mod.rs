@@ -1,29 +1,45 @@
-//! Who restarts whom: the rules of Erlang/OTP's `supervisor`, as a machine.
+//! OTP's supervisor, as a machine, and the ractor shell around it.
 //!
-//! The rules are OTP's because thirty years of services have tried them: children start in order and stop in
-//! reverse; **more than** `max_restarts` restarts `within` a period, both ends included, end the supervisor,
-//! and its own parent decides what that means; a start that fails counts as one more restart and is tried
-//! again; a temporary child that only stood by when its group was restarted is ended and not brought back.
+//! A [`Machine`] decides what becomes of children that end: who is started again, with whom, how soon, and
+//! when it is enough. Its rules are those of Erlang/OTP's `supervisor`, to the letter: strategies, restart
+//! types, significant children, start in order and stop in reverse, *more than* `max_restarts` within
+//! `within` (both ends included), a failed restart counts and is tried again, a supervisor that gives up ends
+//! with `shutdown` and its parent decides. A seeded test compares it with a plain model of OTP's code.
 //!
-//! What differs, on purpose:
+//! Three things differ, because this supervisor lives in a service that must not stand still:
+//! - **It never blocks.** OTP waits inside a start or a stop. Here both are effects with a timeout, and what
+//!   arrives meanwhile waits in the [lane](plan) of whom it concerns. Under `one_for_one` that is the child
+//!   itself, so a start that hangs blocks nobody. Answered at once, it does what OTP does, step by step.
+//! - **It waits between restarts**, from the second in a row on. A group is stopped at once and waits
+//!   together. Under [`Backoff::NONE`](crate::backoff::Backoff::NONE) there is no such wait.
+//! - **A child may have its own [`Budget`]**, so that one of ten thousand dynamic children that cannot run
+//!   does not take the others down: it alone stays down.
 //!
-//! - **Nothing blocks.** OTP's supervisor waits inside `start` and `terminate`, so one hung child hangs all of
-//!   them. Here a start and a stop are an effect and, later, an event; both have a timeout. With `one_for_one`
-//!   a hung start delays nobody; a group is restarted one child after the other, because its order matters.
-//! - **Restarts back off** from the second within the period on. The first is immediate: most crashes are a
-//!   single bad message. While a child waits its siblings run on. [`crate::backoff::Backoff::NONE`] is OTP.
-//! - **A stop cannot hang:** it is asked for, then forced, then the child is abandoned, and said so. Its
-//!   generation is over, so whatever it still sends is ignored.
-//! - **Accounting is O(1)** in the number of restarts ([`crate::window::Intensity`]).
+//! Restarts are counted in constant time and memory ([`Intensity`](crate::window::Intensity)), and a child is
+//! found, started and timed in logarithmic time, so a crash among 100,000 siblings costs what it costs alone.
 //!
-//! Not protected: a child that answers its supervisor but does no work. That takes a heartbeat of its own.
+//! Not protected: a child that neither ends when asked nor when killed (a loop without an await point) is
+//! *abandoned*: counted, shown, ignored, and another generation takes its place beside it.
 
 mod actor;
+mod child;
+mod event;
+mod handle;
 mod machine;
+mod plan;
 mod policy;
+mod restart;
+mod spec;
+mod verb;
+mod view;
+
+pub use actor::{Context, NotUp, Root, RootEnd};
+pub use event::{Effect, End, Event, Refused, Verb};
+pub use handle::{Ask, Children};
+pub use machine::Machine;
+pub use policy::{AutoShutdown, Budget, ChildPolicy, Invalid, Kind, Policy, Restart, Strategy};
+pub use spec::{ChildSpec, Start, StartContext, Starting, SupervisorSpec};
+pub use view::{Change, ChildState, ChildView};
+
 #[cfg(test)]
 mod tests;
-
-pub use actor::{Arguments, ChildSpec, ChildView, Children, Message, Shell, Start, Starting, Supervisor};
-pub use machine::{Effect, Event, Machine, State, VerbError};
-pub use policy::{AutoShutdown, ChildPolicy, Policy, Restart, Strategy};

@@ -1,0 +1,248 @@
+//! The children of one supervisor: in start order, found by name, and with what each is waiting for.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::RangeInclusive,
+    time::Duration,
+};
+
+use super::{
+    plan::Lane,
+    policy::{ChildPolicy, Restart},
+    view::{Change, ChildState, ChildView},
+};
+use crate::{
+    clock::Tick,
+    signal::{Exit, Name},
+    window::Intensity,
+};
+
+/// A child's place in the start order. It is never used again.
+pub(super) type Key = u64;
+
+/// One child.
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) policy: ChildPolicy,
+    pub(super) life: Life,
+    pub(super) generation: u64,
+    /// Restarts in a row, without a calm period between them.
+    pub(super) streak: u32,
+    /// Its own budget, if it has one.
+    pub(super) budget: Option<Intensity>,
+    pub(super) last_exit: Option<Exit>,
+    pub(super) restarts: u64,
+    /// What is done to it alone (under `one_for_one`).
+    pub(super) lane: Lane,
+    since: Tick,
+    due: Option<Tick>,
+    starts: u64,
+    abandoned: bool,
+}
+
+/// What a child does.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Life {
+    /// It has ended, and nobody is about to start it.
+    Down,
+    /// It has ended by itself, and nothing has been decided yet.
+    Ended(Exit),
+    /// A restart of it failed; it is about to be tried again.
+    Failed,
+    /// It waits for its restart, which is announced as this.
+    Waiting(Again),
+    /// It is being started. An exit that is heard of before the start is kept.
+    Starting { early: Option<Exit> },
+    /// It runs.
+    Up,
+    /// It was asked to end, or killed.
+    Stopping { killed: bool },
+}
+
+/// A restart, as it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Again {
+    /// The delay before it.
+    pub(super) after: Duration,
+    /// Restarts within the period, this one included.
+    pub(super) restarts: u32,
+}
+
+impl Child {
+    /// Whether it is between two states and will say so when it has arrived.
+    pub(super) const fn is_moving(&self) -> bool {
+        matches!(self.life, Life::Starting { .. } | Life::Stopping { .. })
+    }
+
+    pub(super) const fn is_temporary(&self) -> bool {
+        matches!(self.policy.restart, Restart::Temporary)
+    }
+
+    /// When what it waits for is due.
+    pub(super) const fn due(&self) -> Option<Tick> {
+        self.due
+    }
+
+    /// How long it has been as it is.
+    pub(super) const fn lasted(&self, now: Tick) -> Duration {
+        now.since(self.since)
+    }
+
+    fn state(&self) -> ChildState {
+        match self.life {
+            Life::Down | Life::Ended(_) if self.abandoned => ChildState::Abandoned,
+            Life::Down | Life::Ended(_) => ChildState::Down,
+            Life::Failed | Life::Waiting(_) => ChildState::Waiting,
+            Life::Starting { .. } => ChildState::Starting,
+            Life::Up => ChildState::Up,
+            Life::Stopping { .. } => ChildState::Stopping,
+        }
+    }
+}
+
+/// The children of one supervisor. Everything but the listing is logarithmic in their number.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    children: BTreeMap<Key, Child>,
+    keys: HashMap<Name, Key>,
+    next: Key,
+    timers: BTreeSet<(Tick, Key)>,
+    changed: BTreeSet<Key>,
+    gone: Vec<Name>,
+}
+
+impl Table {
+    /// Adds a child behind the others, down.
+    pub(super) fn insert(&mut self, policy: ChildPolicy, now: Tick) -> Key {
+        let key = self.next;
+        self.next += 1;
+        self.keys.insert(policy.id.clone(), key);
+        let budget = policy.budget.map(|own| Intensity::new(own.max_restarts, own.within));
+        let child = Child {
+            policy,
+            life: Life::Down,
+            generation: 0,
+            streak: 0,
+            budget,
+            last_exit: None,
+            restarts: 0,
+            lane: Lane::default(),
+            since: now,
+            due: None,
+            starts: 0,
+            abandoned: false,
+        };
+        self.children.insert(key, child);
+        self.changed.insert(key);
+        key
+    }
+
+    /// Forgets a child.
+    pub(super) fn remove(&mut self, key: Key) -> Option<Child> {
+        let child = self.children.remove(&key)?;
+        self.keys.remove(&child.policy.id);
+        self.disarm(key, child.due);
+        self.changed.remove(&key);
+        self.gone.push(child.policy.id.clone());
+        Some(child)
+    }
+
+    pub(super) fn find(&self, id: &str) -> Option<Key> {
+        self.keys.get(id).copied()
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&Child> {
+        self.children.get(&key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Child> {
+        self.changed.insert(key);
+        self.children.get_mut(&key)
+    }
+
+    /// All children, in start order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Child)> {
+        self.children.iter().map(|(&key, child)| (key, child))
+    }
+
+    /// The children whose places lie in `keys`, in start order.
+    pub(super) fn range(&self, keys: RangeInclusive<Key>) -> impl Iterator<Item = (Key, &Child)> {
+        self.children.range(keys).map(|(&key, child)| (key, child))
+    }
+
+    pub(super) fn lanes(&mut self) -> impl Iterator<Item = &mut Lane> {
+        self.children.values_mut().map(|child| &mut child.lane)
+    }
+
+    /// From now on the child is as `life` says, until `due` at the latest.
+    pub(super) fn set(&mut self, key: Key, life: Life, due: Option<Tick>, now: Tick) {
+        let Some(child) = self.children.get_mut(&key) else { return };
+        let before = child.due;
+        child.life = life;
+        child.due = due;
+        child.since = now;
+        self.disarm(key, before);
+        self.timers.extend(due.map(|due| (due, key)));
+        self.changed.insert(key);
+    }
+
+    /// Begins a start of the child and gives it its generation.
+    pub(super) fn begin_start(&mut self, key: Key, generation: u64, due: Option<Tick>, now: Tick) {
+        self.set(key, Life::Starting { early: None }, due, now);
+        let Some(child) = self.children.get_mut(&key) else { return };
+        child.generation = generation;
+        child.starts += 1;
+        child.abandoned = false;
+    }
+
+    pub(super) fn abandon(&mut self, key: Key) {
+        if let Some(child) = self.children.get_mut(&key) {
+            child.abandoned = true;
+        }
+    }
+
+    /// The next moment at which something is due.
+    pub(super) fn next_timer(&self) -> Option<Tick> {
+        self.timers.first().map(|&(due, _)| due)
+    }
+
+    /// Takes a child of which something is due at `now`.
+    pub(super) fn take_due(&mut self, now: Tick) -> Option<Key> {
+        let &(due, key) = self.timers.first().filter(|(due, _)| *due <= now)?;
+        self.disarm(key, Some(due));
+        if let Some(child) = self.children.get_mut(&key) {
+            child.due = None;
+        }
+        Some(key)
+    }
+
+    /// What is to be shown otherwise than before.
+    pub(super) fn changes(&mut self, supervisor: &Name) -> Vec<Change> {
+        let mut changes: Vec<_> = self.gone.drain(..).map(Change::Gone).collect();
+        for key in std::mem::take(&mut self.changed) {
+            changes.extend(self.view(key, supervisor).map(Change::Shown));
+        }
+        changes
+    }
+
+    /// A child as it is shown.
+    pub(super) fn view(&self, key: Key, supervisor: &Name) -> Option<ChildView> {
+        let child = self.children.get(&key)?;
+        Some(ChildView {
+            supervisor: supervisor.clone(),
+            id: child.policy.id.clone(),
+            state: child.state(),
+            generation: child.generation,
+            starts: child.starts,
+            restarts: child.restarts,
+            last_exit: child.last_exit.clone(),
+            since: child.since,
+        })
+    }
+
+    fn disarm(&mut self, key: Key, due: Option<Tick>) {
+        if let Some(due) = due {
+            self.timers.remove(&(due, key));
+        }
+    }
+}
