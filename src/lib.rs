@@ -24,6 +24,7 @@
 //! ```
 
 pub mod config;
+pub mod simulate;
 
 pub use selfheal_actors::{
     backoff, clock, level, mailbox, pool_monitor, signal, supervisor, telemetry, threshold, window,

@@ -1,0 +1,95 @@
+//! What would this policy have done? Traces in, decisions out, in virtual time.
+//!
+//! The simulator drives the very machines that the runtime drives and has no rule of its own: what it prints
+//! for a trace is what the runtime would have decided, had the world behaved like the trace. Time moves only
+//! as the trace says; what is due at a moment happens before a line of that moment.
+//!
+//! Input and output are JSON Lines: a line in is an object with `at_ms` and one key that says what it is; a
+//! line out is either the answer to a line that asks, bearing that line's own keys, or a thing that happened
+//! (`"event"`). What a line causes comes before its answer. A line that cannot be understood ends the run with
+//! an error that names it: nothing after it is skipped in silence.
+//!
+//! Each *part* ([`Part`]) owns the lines of one subject and the machines behind them; the driver reads, keeps
+//! the time and dispatches. Children start, stop and die at once here, as their scripts say.
+
+mod driver;
+mod forest;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    io::{self, BufRead, Write},
+};
+
+use driver::{Driver, Output, Part};
+use selfheal_actors::{signal::Name, supervisor};
+
+pub use tree::{Invalid, Tree, TreeChild};
+
+/// What is simulated.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// Trees to try out.
+    pub trees: Vec<Tree>,
+    /// The pools of the runtime: each has a monitor in the runtime's own tree.
+    pub pools: Vec<Name>,
+    /// How the runtime's own supervisors treat their children.
+    pub supervision: supervisor::Policy,
+}
+
+/// Plays the trace `input` and writes what comes of it to `output`, line by line. `seed` feeds what a policy
+/// leaves to chance, which is jitter; supervision leaves nothing to chance.
+///
+/// # Errors
+/// [`Error`], at the first line that cannot be played. What came before it has been written.
+pub fn run(setup: Setup, input: impl BufRead, output: impl Write, _seed: u64) -> Result<(), Error> {
+    let trees = tree::Trees::new(&setup).map_err(Error::Setup)?;
+    Driver::new(vec![Box::new(trees)], output).play(input)
+}
+
+/// Why a trace could not be played to its end.
+#[derive(Debug)]
+pub enum Error {
+    /// The trees do not fit together.
+    Setup(Invalid),
+    /// A line cannot be understood, or speaks of what does not exist.
+    Line {
+        /// Which line, from 1.
+        number: usize,
+        /// What is wrong with it, and how to mend it.
+        problem: String,
+    },
+    /// Reading or writing failed.
+    Io(io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setup(invalid) => invalid.fmt(f),
+            Self::Line { number, problem } => {
+                write!(f, "line {number}: {problem}; it and the lines after it were not played")
+            }
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            Self::Setup(invalid) => Some(invalid),
+            Self::Line { .. } => None,
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
