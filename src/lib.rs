@@ -24,6 +24,7 @@
 //! ```
 
 pub mod config;
+pub mod runtime;
 pub mod simulate;
 
 pub use selfheal_actors::{

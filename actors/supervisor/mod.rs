@@ -8,7 +8,7 @@
 //!
 //! Three things differ, because this supervisor lives in a service that must not stand still:
 //! - **It never blocks.** OTP waits inside a start or a stop. Here both are effects with a timeout, and what
-//!   arrives meanwhile waits in the [lane](plan) of whom it concerns. Under `one_for_one` that is the child
+//!   arrives meanwhile waits in the *lane* (`plan.rs`) of whom it concerns. Under `one_for_one` that is the child
 //!   itself, so a start that hangs blocks nobody. Answered at once, it does what OTP does, step by step.
 //! - **It waits between restarts**, from the second in a row on. A group is stopped at once and waits
 //!   together. Under [`Backoff::NONE`](crate::backoff::Backoff::NONE) there is no such wait.

@@ -9,7 +9,7 @@
 //! (`"event"`). What a line causes comes before its answer. A line that cannot be understood ends the run with
 //! an error that names it: nothing after it is skipped in silence.
 //!
-//! Each *part* ([`Part`]) owns the lines of one subject and the machines behind them; the driver reads, keeps
+//! Each *part* (`driver.rs`) owns the lines of one subject and the machines behind them; the driver reads, keeps
 //! the time and dispatches. Children start, stop and die at once here, as their scripts say.
 
 mod driver;
