@@ -69,6 +69,26 @@ fn trying_again_is_ignored_when_the_group_has_been_restarted_meanwhile() {
 }
 
 #[test]
+fn trying_again_is_ignored_when_the_child_was_stopped_or_deleted_meanwhile() {
+    for delete in [false, true] {
+        let mut scene = Scene::new(plain(Strategy::OneForAll, 9), workers("a b")).booted();
+        scene.deaf.push("b".into());
+        scene.crash("b");
+        let b = scene.generation("b");
+        assert_eq!(scene.ask(Verb::Stop("b".into())), None, "the group is at work");
+        if delete {
+            scene.tell(Event::Verb { request: 1, verb: Verb::Delete("b".into()) });
+        }
+        scene.deaf.clear();
+        scene.take_log();
+        scene.tell(Event::StartFailed { id: "b".into(), generation: b, error: "planted".into() });
+        assert_eq!((scene.take_log(), scene.running()), (String::new(), "a".into()));
+        assert_eq!(scene.specs(), if delete { "a" } else { "a b" });
+        assert!(scene.replies.values().all(Result::is_ok));
+    }
+}
+
+#[test]
 fn verbs_wait_for_a_group_restart_and_are_answered_in_order() {
     let mut scene = Scene::new(plain(Strategy::RestForOne, 9), workers("a b")).booted();
     scene.deaf.push("b".into());
