@@ -9,11 +9,14 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod gate;
 pub mod level;
 pub mod mailbox;
 pub mod pool_monitor;
 pub mod signal;
+pub mod slab;
 pub mod supervisor;
 pub mod telemetry;
 pub mod threshold;
+pub mod user_limit;
 pub mod window;

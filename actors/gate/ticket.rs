@@ -1,0 +1,234 @@
+//! Whose work this is, carried along with it.
+//!
+//! A ticket is made once for a request or job and found again by everything that is done for it, through a
+//! task-local. A task that is spawned does not inherit it: whoever spawns one hands it on with
+//! [`Ticket::scope`].
+
+use std::{
+    future::Future,
+    sync::{Arc, Weak},
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    clock::Tick,
+    gate::{Work, membership::Membership},
+    level::Class,
+    signal::Name,
+};
+
+tokio::task_local! {
+    static CURRENT: Ticket;
+}
+
+/// Class, user and deadline of one request or job. Clones are the same ticket.
+#[derive(Clone, Debug)]
+pub struct Ticket(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    work: Described,
+    /// The gates that it has entered.
+    entered: Mutex<Vec<Link>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Described {
+    class: Class,
+    user: Option<Name>,
+    deadline: Option<Tick>,
+    operation: Option<Name>,
+    request_id: Option<Name>,
+    queries: Option<u32>,
+    attempt: u32,
+}
+
+/// One gate that a ticket has entered.
+#[derive(Debug)]
+enum Link {
+    /// By [`Gate::enter`](crate::gate::Gate::enter): whoever called it decides for how long.
+    Entered(usize, Weak<Membership>),
+    /// By acquiring first: for as long as the ticket lives.
+    Joined(usize, Arc<Membership>),
+}
+
+impl Ticket {
+    /// A ticket of `class`, of no user, and without a deadline.
+    #[must_use]
+    pub fn new(class: Class) -> Self {
+        Self(Arc::new(Inner { work: Described { class, ..Described::default() }, entered: Mutex::default() }))
+    }
+
+    /// The ticket of this user.
+    #[must_use]
+    pub fn with_user(self, user: impl Into<Name>) -> Self {
+        self.with(|work| work.user = Some(user.into()))
+    }
+
+    /// A ticket whose answer is of no use after `deadline`. Without one the gate's patience bounds it.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Tick) -> Self {
+        self.with(|work| work.deadline = Some(deadline))
+    }
+
+    /// A ticket for this operation: a route or a kind of job, from a closed set, because it is learnt by name.
+    #[must_use]
+    pub fn with_operation(self, operation: impl Into<Name>) -> Self {
+        self.with(|work| work.operation = Some(operation.into()))
+    }
+
+    /// A ticket whose refusals and leaks are told under this request id.
+    #[must_use]
+    pub fn with_request_id(self, id: Name) -> Self {
+        self.with(|work| work.request_id = Some(id))
+    }
+
+    /// A ticket that will ask for this many connections. Otherwise it is learnt from the operation.
+    #[must_use]
+    pub fn with_queries(self, queries: u32) -> Self {
+        self.with(|work| work.queries = Some(queries))
+    }
+
+    /// A ticket of work that was tried this often before.
+    #[must_use]
+    pub fn with_attempt(self, attempt: u32) -> Self {
+        self.with(|work| work.attempt = attempt)
+    }
+
+    /// The ticket of the task that is running, if it has one.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        CURRENT.try_with(Self::clone).ok()
+    }
+
+    /// Runs `work` with this ticket as [`Ticket::current`]. Dropping the future drops the work, as ever.
+    pub async fn scope<F: Future>(self, work: F) -> F::Output {
+        CURRENT.scope(self, work).await
+    }
+
+    /// Runs `work` with this ticket as [`Ticket::current`]: for a `poll` that is called outside of
+    /// [`Ticket::scope`], as that of a body which is still streamed when its handler has returned.
+    pub fn sync_scope<R>(&self, work: impl FnOnce() -> R) -> R {
+        CURRENT.sync_scope(self.clone(), work)
+    }
+
+    /// Its class.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.0.work.class
+    }
+
+    /// Its user.
+    #[must_use]
+    pub fn user(&self) -> Option<&Name> {
+        self.0.work.user.as_ref()
+    }
+
+    /// When its answer is of no use any more.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Tick> {
+        self.0.work.deadline
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn operation(&self) -> Option<&Name> {
+        self.0.work.operation.as_ref()
+    }
+
+    /// The request that it belongs to.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&Name> {
+        self.0.work.request_id.as_ref()
+    }
+
+    /// How many connections it will ask for, if that was said.
+    #[must_use]
+    pub fn queries(&self) -> Option<u32> {
+        self.0.work.queries
+    }
+
+    /// How often the work was tried before.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.0.work.attempt
+    }
+
+    pub(super) fn work(&self) -> Work<'_> {
+        let work = &self.0.work;
+        Work {
+            class: work.class,
+            user: work.user.as_ref(),
+            deadline: work.deadline,
+            operation: work.operation.as_ref(),
+            queries: work.queries,
+            attempt: work.attempt,
+        }
+    }
+
+    /// Its membership of the gate at this address, while it lasts.
+    pub(super) fn membership(&self, gate: usize) -> Option<Arc<Membership>> {
+        self.0.entered.lock().iter().find_map(|link| match link {
+            Link::Entered(at, member) if *at == gate => member.upgrade(),
+            Link::Joined(at, member) if *at == gate => Some(Arc::clone(member)),
+            Link::Entered(..) | Link::Joined(..) => None,
+        })
+    }
+
+    /// Remembers a membership that somebody else holds.
+    pub(super) fn entered(&self, gate: usize, member: &Arc<Membership>) {
+        self.remember(Link::Entered(gate, Arc::downgrade(member)));
+    }
+
+    /// Holds a membership for as long as the ticket lives. If two tasks came first at once, both hold one.
+    pub(super) fn joined(&self, gate: usize, member: Arc<Membership>) {
+        self.remember(Link::Joined(gate, member));
+    }
+
+    fn remember(&self, link: Link) {
+        let mut entered = self.0.entered.lock();
+        entered.retain(|link| match link {
+            Link::Entered(_, member) => member.strong_count() > 0,
+            Link::Joined(..) => true,
+        });
+        entered.push(link);
+    }
+
+    /// A ticket with a change. Its clones do not change, and what it has entered stays with them.
+    fn with(mut self, change: impl FnOnce(&mut Described)) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            change(&mut inner.work);
+            return self;
+        }
+        let mut work = self.0.work.clone();
+        change(&mut work);
+        Self(Arc::new(Inner { work, entered: Mutex::default() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_ticket_is_found_by_everything_that_is_done_within_its_scope() {
+        assert!(Ticket::current().is_none());
+        let ticket = Ticket::new(Class::Critical).with_user("ann").with_queries(160);
+        let found = ticket.clone().scope(async { Ticket::current() }).await.expect("it is in scope");
+        assert_eq!((found.class(), found.queries()), (Class::Critical, Some(160)));
+        assert_eq!(
+            ticket.sync_scope(|| Ticket::current().and_then(|t| t.user().cloned())),
+            Some("ann".into())
+        );
+        assert!(Ticket::current().is_none());
+    }
+
+    #[test]
+    fn a_change_does_not_reach_the_clones() {
+        let ticket = Ticket::new(Class::Normal).with_operation("/api/dashboard");
+        let again = ticket.clone().with_attempt(1);
+        assert_eq!((ticket.attempt(), again.attempt()), (0, 1));
+        assert_eq!(again.operation(), ticket.operation());
+    }
+}
