@@ -15,9 +15,7 @@ use tokio::time::Sleep;
 use crate::{
     clock::Tick,
     gate::{
-        Answer, Ask, ClaimId, Refusal, Ticket, Work,
-        membership::Membership,
-        shared::{Core, Shared},
+        Answer, Ask, ClaimId, Refusal, Ticket, Work, core::Core, membership::Membership, shared::Shared,
         slot::Slot,
     },
     signal::Name,
@@ -92,6 +90,13 @@ impl Permit {
     #[must_use]
     pub const fn waited(&self) -> Duration {
         self.waited
+    }
+
+    /// The connection itself is there only now, so that its hold begins now. While the gate only watches, the
+    /// pool behind it may have let the holder wait; told of that, the gate does not take the wait for work.
+    pub fn connected(&self) {
+        let claim = self.claim.claim;
+        self.claim.shared.run(|core, now| core.connected(claim, now));
     }
 }
 

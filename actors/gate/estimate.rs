@@ -93,7 +93,7 @@ impl Machine {
             return Refusal { reason, retry_after: None };
         }
         let most = self.policy.retry_after_max.as_secs().max(1);
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
         let seconds = self.estimate.spread(seconds.clamp(1, most)).min(most);
         Refusal { reason, retry_after: Some(Duration::from_secs(seconds)) }
     }

@@ -11,16 +11,12 @@ use crate::{
         claim::State,
         dispatch::Side,
         estimate::Estimate,
-        queue::{Links, List, Place, Queues},
-        service::{Operation, Services},
+        queue::{List, Queues},
+        service::Services,
     },
-    level::Class,
     slab::Slab,
-    user_limit::{self, UserKey},
+    user_limit,
 };
-
-/// More queries than this, and a request or job is decided about as a whole.
-pub(super) const WHOLE: u32 = 2;
 
 /// Decides for one pool. Feed it what happens, in the order of time; it tells what follows.
 ///
@@ -49,7 +45,7 @@ pub struct Machine {
     pub(super) tally: Tally,
     pub(super) now: Tick,
     sequence: u64,
-    closed: bool,
+    pub(super) closed: bool,
 }
 
 impl Machine {
@@ -160,6 +156,13 @@ impl Machine {
         self.end(claim, effects);
     }
 
+    /// The connection of a claim is there only now: its hold begins.
+    pub fn connected(&mut self, claim: ClaimId, now: Tick) {
+        if let Some(claim) = self.claims.get_mut(claim).filter(|claim| claim.state == State::Held) {
+            claim.granted = claim.granted.max(now);
+        }
+    }
+
     /// The caller of an acquisition is gone: it waits no longer, or gives back a connection that it never used.
     pub fn abandon(&mut self, claim: ClaimId, now: Tick, effects: &mut Vec<Effect>) {
         self.advance(now, effects);
@@ -173,31 +176,6 @@ impl Machine {
     pub fn tick(&mut self, now: Tick, effects: &mut Vec<Effect>) {
         self.advance(now, effects);
         self.dispatch(effects);
-    }
-
-    /// When [`tick`](Self::tick) will change something, if nothing else happens before.
-    #[must_use]
-    pub fn next_timer(&self) -> Option<Tick> {
-        let expiry = self.expiries.first().map(|&(at, _)| at);
-        expiry.into_iter().chain(self.next_step()).min()
-    }
-
-    /// When more may be granted without anything being given back.
-    #[must_use]
-    pub fn next_step(&self) -> Option<Tick> {
-        if self.nobody_waits() { None } else { self.ceilings.next_step(self.now) }
-    }
-
-    /// Who is next, when more may be granted.
-    #[must_use]
-    pub fn first(&self) -> Option<ClaimId> {
-        self.queues.first(&self.claims, self.policy.standing, self.now)
-    }
-
-    /// When the claim gives up waiting.
-    #[must_use]
-    pub fn expiry(&self, claim: ClaimId) -> Option<Tick> {
-        self.claims.get(claim).filter(|claim| claim.state != State::Held).map(|claim| claim.expires)
     }
 
     /// The pool has this many connections from now on. What is held beyond them is not taken back, it only is
@@ -260,236 +238,6 @@ impl Machine {
         for id in self.in_order(State::Waiting).into_iter().chain(self.in_order(State::Parked)) {
             self.turn_away(id, Reason::Closed, effects);
         }
-    }
-
-    /// Connections held through the gate.
-    #[must_use]
-    pub const fn in_use(&self) -> u32 {
-        self.in_use
-    }
-
-    /// Connections of the pool in use: through the gate, and by others.
-    #[must_use]
-    pub const fn used(&self) -> u32 {
-        self.in_use.saturating_add(self.outside)
-    }
-
-    /// Connections that may be in use at most, as of the last event.
-    #[must_use]
-    pub fn limit(&self) -> u32 {
-        self.ceilings.limit(self.now)
-    }
-
-    /// Those that wait for a connection, by class. Who waits for their own user's connections is not among
-    /// them: the pool has nothing to do with that.
-    #[must_use]
-    pub const fn waiting(&self) -> [u32; 4] {
-        self.waiting
-    }
-
-    /// Those that wait for one of their own user's connections.
-    #[must_use]
-    pub const fn parked(&self) -> u32 {
-        self.parked
-    }
-
-    /// Requests and jobs in flight.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.jobs.len()
-    }
-
-    /// Users who have anything in flight.
-    #[must_use]
-    pub fn users(&self) -> usize {
-        self.users.len()
-    }
-
-    /// For how long the one who waits longest for a connection has waited.
-    #[must_use]
-    pub fn oldest_wait(&self) -> Duration {
-        let arrivals = self.queues.iter(&self.claims).filter_map(|id| self.claims.get(id));
-        arrivals.map(|claim| self.now.since(claim.arrived)).max().unwrap_or_default()
-    }
-
-    /// What was done so far.
-    #[must_use]
-    pub const fn tally(&self) -> &Tally {
-        &self.tally
-    }
-
-    /// The parameters in force.
-    #[must_use]
-    pub const fn params(&self) -> Params {
-        self.params
-    }
-
-    /// Why work may not enter, and how long its caller would have to wait, as far as that is known.
-    fn objection(&self, work: &Work<'_>, job: &Job) -> Option<(Reason, Duration)> {
-        let class = work.class;
-        if self.closed {
-            return Some((Reason::Closed, Duration::ZERO));
-        }
-        if job.deadline <= self.now {
-            return Some((Reason::Deadline, Duration::ZERO));
-        }
-        if class == Class::Critical {
-            return None;
-        }
-        if self.is_shed(class) {
-            return Some((Reason::Shed, self.drain(class)));
-        }
-        if work.user.is_some_and(|user| !self.users.may_enter(user)) {
-            return Some((Reason::UserLimit, Duration::ZERO));
-        }
-        match job.whole {
-            Some(queries) => {
-                let needed = self.time_for_job(queries, job.operation);
-                let late = self.now + needed > job.deadline;
-                late.then(|| (Reason::Deadline, needed.saturating_sub(job.deadline.since(self.now))))
-            }
-            None => {
-                let place = Place::of(job.served_as, self.services.is_long(job.operation));
-                let full = self.queues.len(place) >= self.most_waiting() as usize;
-                full.then(|| (Reason::QueueFull, self.drain(class)))
-            }
-        }
-    }
-
-    fn job(&self, work: &Work<'_>, operation: Option<Operation>) -> Job {
-        let queries = work.queries.or_else(|| self.services.queries(operation?));
-        let whole = queries.filter(|&n| n > WHOLE && work.class != Class::Critical);
-        Job {
-            class: work.class,
-            served_as: self.served_as(work),
-            user: None,
-            operation,
-            entered: self.now,
-            deadline: work.deadline.unwrap_or(self.now + self.policy.patience),
-            whole,
-            left: whole.unwrap_or(0),
-            asked: 0,
-        }
-    }
-
-    fn admit(&mut self, mut job: Job, work: &Work<'_>) -> JobId {
-        if job.class != Class::Critical {
-            job.user = work.user.and_then(|user| self.users.enter(user));
-        }
-        self.estimate.job_came(job.left);
-        self.tally.entered[job.class.index()] += 1;
-        self.jobs.insert(job)
-    }
-
-    /// Retries yield to first tries while the pool is pressed.
-    const fn served_as(&self, work: &Work<'_>) -> Class {
-        match work.class {
-            Class::Normal if work.attempt > 0 && self.params.shed => Class::Sheddable,
-            Class::Critical | Class::Normal | Class::Sheddable | Class::Background => work.class,
-        }
-    }
-
-    fn claim(&mut self, ask: &Ask<'_>) -> Claim {
-        let operation = ask.operation.or(ask.work.operation).map(|name| self.services.find(name));
-        let claim = match ask.job.and_then(|id| self.jobs.get_mut(id)) {
-            Some(job) => {
-                job.asked = job.asked.saturating_add(1);
-                let job = *job;
-                self.of_job(ask.job, &job, operation)
-            }
-            None => self.loose(ask, operation),
-        };
-        if ask.nested { self.nested(claim) } else { claim }
-    }
-
-    fn of_job(&self, id: Option<JobId>, job: &Job, operation: Option<Operation>) -> Claim {
-        let operation = operation.or(job.operation);
-        let long = job.class != Class::Critical && self.services.is_long(operation);
-        let paced = job.whole.is_some() && job.served_as == Class::Normal && !long;
-        Claim {
-            job: id,
-            class: job.class,
-            served_as: job.served_as,
-            user: job.user,
-            operation,
-            long,
-            place: if paced { Place::Job } else { Place::of(job.served_as, long) },
-            state: State::New,
-            sequence: 0,
-            arrived: self.now,
-            granted: self.now,
-            deadline: job.deadline,
-            expires: job.deadline,
-            due: self.due(job),
-            links: Links::default(),
-        }
-    }
-
-    /// When the query that a job has just asked for goes before others: they are spread evenly over most of the
-    /// job's time, so that a job neither starves nor starves others of its class.
-    fn due(&self, job: &Job) -> Tick {
-        let Some(queries) = job.whole else { return job.entered };
-        let nth = f64::from((job.asked - 1).min(queries)) / f64::from(queries);
-        let after = self.policy.pace * nth * job.deadline.since(job.entered).as_secs_f64();
-        job.entered + Duration::try_from_secs_f64(after).unwrap_or(Duration::MAX)
-    }
-
-    fn loose(&self, ask: &Ask<'_>, operation: Option<Operation>) -> Claim {
-        let class = ask.work.class;
-        let served_as = self.served_as(&ask.work);
-        let long = class != Class::Critical && self.services.is_long(operation);
-        let deadline = ask.work.deadline.unwrap_or(self.now + self.policy.patience);
-        Claim {
-            job: None,
-            class,
-            served_as,
-            user: None,
-            operation,
-            long,
-            place: Place::of(served_as, long),
-            state: State::New,
-            sequence: 0,
-            arrived: self.now,
-            granted: self.now,
-            deadline,
-            expires: deadline,
-            due: self.now,
-            links: Links::default(),
-        }
-    }
-
-    /// Whoever holds a connection and needs another goes first, is not held to the user's limit, and gives up
-    /// soon: while it waits, it gives nothing back.
-    fn nested(&self, claim: Claim) -> Claim {
-        let expires = claim.expires.min(self.now + self.policy.nested_wait);
-        Claim { user: None, long: false, place: Place::Nested, expires, ..claim }
-    }
-
-    /// Why an acquisition is refused on arrival. What nobody decided about when it entered is decided about now.
-    fn hopeless(&self, claim: &Claim) -> Option<(Reason, Duration)> {
-        if self.closed {
-            Some((Reason::Closed, Duration::ZERO))
-        } else if claim.expires <= self.now {
-            Some((Reason::Deadline, Duration::ZERO))
-        } else if claim.job.is_none() && self.is_shed(claim.class) {
-            Some((Reason::Shed, self.drain(claim.class)))
-        } else {
-            None
-        }
-    }
-
-    const fn is_shed(&self, class: Class) -> bool {
-        match class {
-            Class::Critical | Class::Normal => false,
-            Class::Sheddable => self.params.shed,
-            Class::Background => self.params.pause_durable,
-        }
-    }
-
-    /// The user behind an acquisition without a job. It must be counted next, or the user is never forgotten.
-    fn user_of_loose(&mut self, ask: &Ask<'_>) -> Option<UserKey<List>> {
-        let limited = ask.job.is_none() && !ask.nested && ask.work.class != Class::Critical;
-        self.users.find_or_add(ask.work.user.filter(|_| limited)?)
     }
 
     /// Sets a claim aside until one of its user's own connections is given back.

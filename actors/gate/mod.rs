@@ -1,9 +1,11 @@
 //! Who gets a connection.
 
 mod acquire;
+mod admission;
 mod ceiling;
 mod check;
 mod claim;
+mod core;
 mod dispatch;
 mod estimate;
 mod handle;
@@ -15,11 +17,13 @@ mod queue;
 mod refusal;
 mod seats;
 mod service;
+mod shadow;
 mod shared;
 mod slot;
 mod stats;
 mod tally;
 mod ticket;
+mod view;
 mod work;
 
 pub use acquire::{Acquire, Hold, Permit};

@@ -1,0 +1,97 @@
+//! What can be seen of a machine from outside.
+
+use std::time::Duration;
+
+use crate::{
+    clock::Tick,
+    gate::{ByClass, ClaimId, Machine, Params, Tally, claim::State},
+};
+
+impl Machine {
+    /// When [`tick`](Self::tick) will change something, if nothing else happens before.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<Tick> {
+        let expiry = self.expiries.first().map(|&(at, _)| at);
+        expiry.into_iter().chain(self.next_step()).min()
+    }
+
+    /// When more may be granted without anything being given back.
+    #[must_use]
+    pub fn next_step(&self) -> Option<Tick> {
+        if self.nobody_waits() { None } else { self.ceilings.next_step(self.now) }
+    }
+
+    /// Who is next, when more may be granted.
+    #[must_use]
+    pub fn first(&self) -> Option<ClaimId> {
+        self.queues.first(&self.claims, self.policy.standing, self.now)
+    }
+
+    /// When the claim gives up waiting.
+    #[must_use]
+    pub fn expiry(&self, claim: ClaimId) -> Option<Tick> {
+        self.claims.get(claim).filter(|claim| claim.state != State::Held).map(|claim| claim.expires)
+    }
+
+    /// Connections held through the gate.
+    #[must_use]
+    pub const fn in_use(&self) -> u32 {
+        self.in_use
+    }
+
+    /// Connections of the pool in use: through the gate, and by others.
+    #[must_use]
+    pub const fn used(&self) -> u32 {
+        self.in_use.saturating_add(self.outside)
+    }
+
+    /// Connections that may be in use at most, as of the last event.
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        self.ceilings.limit(self.now)
+    }
+
+    /// Those that wait for a connection, by class. Who waits for their own user's connections is not among
+    /// them: the pool has nothing to do with that.
+    #[must_use]
+    pub const fn waiting(&self) -> ByClass<u32> {
+        self.waiting
+    }
+
+    /// Those that wait for one of their own user's connections.
+    #[must_use]
+    pub const fn parked(&self) -> u32 {
+        self.parked
+    }
+
+    /// Requests and jobs in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Users who have anything in flight.
+    #[must_use]
+    pub fn users(&self) -> usize {
+        self.users.len()
+    }
+
+    /// For how long the one who waits longest for a connection has waited.
+    #[must_use]
+    pub fn oldest_wait(&self) -> Duration {
+        let arrivals = self.queues.iter(&self.claims).filter_map(|id| self.claims.get(id));
+        arrivals.map(|claim| self.now.since(claim.arrived)).max().unwrap_or_default()
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// The parameters in force.
+    #[must_use]
+    pub const fn params(&self) -> Params {
+        self.params
+    }
+}
