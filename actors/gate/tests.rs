@@ -1,6 +1,8 @@
 //! The gate in scenarios: the machine on virtual time, the handle on tokio's paused clock, and both at random.
 
+mod cancellation;
 mod handle;
+mod observe;
 
 mod scenarios;
 mod seeded;
