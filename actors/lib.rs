@@ -7,6 +7,7 @@
 //!
 //! Nothing here touches a socket, a file or a database, so all of it runs under simulated time.
 
+pub mod alert;
 pub mod backoff;
 pub mod clock;
 pub mod gate;

@@ -1,0 +1,137 @@
+//! The shell: hands what happened to the incidents, and lets time pass. What is remembered is in the handle.
+
+use std::{future, time::Duration};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::{runtime::Handle, task::AbortHandle};
+
+use super::handle::Incidents;
+use crate::{
+    mailbox::{Mailbox, Wake},
+    signal::{Name, Signal},
+};
+
+/// How often impact is read while an incident is open.
+const OFTEN: Duration = Duration::from_millis(250);
+
+/// What the actor is told.
+#[derive(Debug)]
+pub enum Message {
+    /// This has happened.
+    Happened(Signal),
+    /// A person closes an incident.
+    Close {
+        /// Which.
+        id: Name,
+        /// Who.
+        by: Name,
+    },
+    /// Fail, to see who notices.
+    #[doc(hidden)]
+    Fault(Fault),
+}
+
+impl From<Signal> for Message {
+    fn from(signal: Signal) -> Self {
+        Self::Happened(signal)
+    }
+}
+
+/// A way of failing.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    Panic,
+    Error,
+    Hang,
+}
+
+/// The actor `alert`. Its arguments are the incidents and its mailbox, both of which outlive it; the mailbox
+/// should hold a thousand: what is pushed out of it is missing in an incident.
+#[derive(Clone, Copy, Debug)]
+pub struct Alert;
+
+/// What one generation of the actor has: nothing that its successor would miss.
+#[derive(Debug)]
+pub struct Desk {
+    incidents: Incidents,
+    mailbox: Mailbox<Message>,
+    runtime: Handle,
+    alarm: Option<Alarm>,
+}
+
+impl Actor for Alert {
+    type Msg = Wake;
+    type State = Desk;
+    type Arguments = (Incidents, Mailbox<Message>);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Wake>,
+        (incidents, mailbox): Self::Arguments,
+    ) -> Result<Desk, ActorProcessingErr> {
+        incidents.show();
+        let mut desk = Desk { incidents, mailbox: mailbox.clone(), runtime: Handle::current(), alarm: None };
+        desk.rearm(&myself);
+        mailbox.bind(myself);
+        Ok(desk)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Wake>,
+        _: Wake,
+        desk: &mut Desk,
+    ) -> Result<(), ActorProcessingErr> {
+        while let Some(message) = desk.mailbox.take() {
+            match message {
+                Message::Happened(signal) => desk.incidents.hear(&signal),
+                Message::Close { id, by } => drop(desk.incidents.close(&id, &by)),
+                Message::Fault(fault) => fail(fault).await?,
+            }
+        }
+        desk.incidents.tick();
+        desk.rearm(&myself);
+        Ok(())
+    }
+}
+
+impl Desk {
+    /// While an incident is open, wakes the actor when something is due, and often enough to read the impact.
+    fn rearm(&mut self, myself: &ActorRef<Wake>) {
+        let open = self.incidents.severity().map(|_| OFTEN);
+        let due = self.incidents.next_in();
+        let next = open.into_iter().chain(due).min();
+        self.alarm = next.map(|next| {
+            let actor = myself.clone();
+            let task = self.runtime.spawn(async move {
+                tokio::time::sleep(next).await;
+                // An actor that is gone needs no waking.
+                let _ = actor.cast(Wake);
+            });
+            Alarm(task.abort_handle())
+        });
+    }
+}
+
+/// A planned waking. Dropping it, with its actor or for another one, calls it off.
+#[derive(Debug)]
+struct Alarm(AbortHandle);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn fail(fault: Fault) -> Result<(), ActorProcessingErr> {
+    match fault {
+        #[expect(clippy::panic, reason = "planted, to see that the supervisor notices")]
+        Fault::Panic => panic!("planted"),
+        Fault::Error => Err("planted".into()),
+        Fault::Hang => {
+            future::pending::<()>().await;
+            Ok(())
+        }
+    }
+}

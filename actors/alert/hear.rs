@@ -1,0 +1,185 @@
+//! What each signal means: which incident it begins, goes on with or calms, and which line it is worth.
+
+use std::sync::Arc;
+
+use super::{
+    incident::{Kind, Peak},
+    line::Line,
+    machine::{Effect, Effects, Machine},
+};
+use crate::{
+    clock::Tick,
+    level::{Level, Mode, Severity},
+    signal::{ChildEvent, Name, ServerState, Signal},
+};
+
+impl Machine {
+    pub(super) fn hear(&mut self, signal: &Signal, out: &mut Effects) {
+        match signal {
+            Signal::Pressure { pool, from, to, in_use, max, waiting } => {
+                let usage = Peak { in_use: *in_use, max: *max };
+                if to > from {
+                    self.pressed(&of_pool(pool), *to, usage, *waiting, out);
+                } else {
+                    self.relieved(&of_pool(pool), *to, usage, out);
+                }
+            }
+            Signal::Peak { pool, in_use, max } => {
+                if let Some(case) = self.open_case(Kind::PoolPressure, &of_pool(pool)) {
+                    case.peak(Peak { in_use: *in_use, max: *max });
+                }
+            }
+            Signal::Action { pool, action, step, would } => {
+                let now = self.now;
+                if let Some(case) = self.open_case(Kind::PoolPressure, &of_pool(pool)) {
+                    case.act(*action, *step, *would, now);
+                }
+            }
+            Signal::Blind { pool, blind } => {
+                let severity = blind.then_some(Severity::Warning);
+                self.state(Kind::Blind, &of_pool(pool), severity, Line::Blind(*blind), out);
+            }
+            Signal::Server { pool, state } => {
+                let severity = match state {
+                    ServerState::Up => None,
+                    ServerState::Full => Some(Severity::Warning),
+                    ServerState::Down => Some(Severity::Critical),
+                };
+                self.state(Kind::Server, &of_pool(pool), severity, Line::Server(*state), out);
+            }
+            Signal::Leak { pool, operation, site, held, returned } => {
+                let (operation, site) = (Arc::clone(operation), Arc::clone(site));
+                let line = Line::Leak { operation, site, held: *held, returned: *returned };
+                self.leak(&of_pool(pool), *returned, line, out);
+            }
+            Signal::Child { supervisor, child, event } => self.child(supervisor, child, event, out),
+            Signal::Escalated { supervisor, root } => self.escalated(supervisor, *root, out),
+            Signal::Mode { from, to, by, reason } => {
+                self.mode = *to;
+                let (by, reason) = (Arc::clone(by), Arc::clone(reason));
+                let line = Line::Mode { from: *from, to: *to, by, reason };
+                out.push(Effect::Say { line, subject: None, incident: None });
+            }
+        }
+    }
+
+    fn pressed(&mut self, subject: &Name, to: Level, usage: Peak, waiting: u32, out: &mut Effects) {
+        let Peak { in_use, max } = usage;
+        let cause = format!("{in_use} of {max} connections in use, {waiting} waiting").into();
+        let i = self.begin(Kind::PoolPressure, subject, cause, out);
+        self.flush(i, Tick::MAX, out);
+        let (now, would) = (self.now, self.mode == Mode::Observe);
+        let case = self.case(i);
+        case.level(to, now);
+        case.peak(usage);
+        match to {
+            Level::Normal => {}
+            Level::Warning => self.say(i, Line::Pressure(usage), out),
+            Level::Critical => {
+                case.emergency(usage, would, now);
+                self.escalate(i, out);
+            }
+        }
+        self.rate_by_level(i, now, out);
+    }
+
+    fn relieved(&mut self, subject: &Name, to: Level, usage: Peak, out: &mut Effects) {
+        let Some(i) = self.find_open(Kind::PoolPressure, subject) else { return };
+        self.flush(i, Tick::MAX, out);
+        let now = self.now;
+        self.case(i).level(to, now);
+        let line = match to {
+            Level::Normal => Line::Resumed(usage),
+            Level::Warning | Level::Critical => Line::Recovered(usage),
+        };
+        // A monitor that sees nothing knows nothing of a recovery; that it lets go has been said.
+        if self.find_open(Kind::Blind, subject).is_none() {
+            self.say(i, line, out);
+        }
+        if to == Level::Normal {
+            self.case(i).calm(now);
+        }
+    }
+
+    /// Something that is either the matter, and how bad, or not.
+    fn state(&mut self, kind: Kind, subject: &Name, bad: Option<Severity>, line: Line, out: &mut Effects) {
+        let now = self.now;
+        if let Some(severity) = bad {
+            let i = self.begin(kind, subject, line.to_string().into(), out);
+            self.say(i, line, out);
+            self.rate(i, severity, out);
+        } else if let Some(i) = self.find_open(kind, subject) {
+            self.say(i, line, out);
+            self.case(i).calm(now);
+        }
+    }
+
+    fn leak(&mut self, subject: &Name, returned: bool, line: Line, out: &mut Effects) {
+        let leaked = self.find_open(Kind::Leak, subject).map_or(0, |i| self.case(i).leaks);
+        let leaks = if returned { leaked.saturating_sub(1) } else { leaked + 1 };
+        // It is over only when the last of them is back.
+        if returned && leaks > 0 {
+            if let Some(i) = self.find_open(Kind::Leak, subject) {
+                self.say(i, line, out);
+            }
+        } else {
+            self.state(Kind::Leak, subject, (!returned).then_some(Severity::Warning), line, out);
+        }
+        if let Some(case) = self.open_case(Kind::Leak, subject) {
+            case.leaks = leaks;
+        }
+    }
+
+    fn child(&mut self, supervisor: &Name, child: &Name, event: &ChildEvent, out: &mut Effects) {
+        let child = Arc::clone(child);
+        let (line, severity) = match event {
+            ChildEvent::Started => return,
+            ChildEvent::Stopped { reason } if reason.is_normal() => return,
+            ChildEvent::Stopped { reason } => {
+                (Line::Ended { child: Arc::clone(&child), reason: reason.clone() }, Severity::Info)
+            }
+            ChildEvent::Restarted { after, restarts } => {
+                let severity = self.severity_of_restarts(*restarts);
+                (Line::Restarted { child: Arc::clone(&child), after: *after, restarts: *restarts }, severity)
+            }
+            ChildEvent::StartFailed { error } => {
+                let error = Arc::clone(error);
+                (Line::StartFailed { child: Arc::clone(&child), error }, Severity::Warning)
+            }
+            ChildEvent::Abandoned => (Line::Abandoned { child: Arc::clone(&child) }, Severity::Critical),
+        };
+        // A supervisor that gave up is itself a child and is started again: that belongs to its giving up.
+        let i = match self.find_open(Kind::Escalation, &child) {
+            Some(escalation) => escalation,
+            None => self.begin(Kind::ChildRestarts, supervisor, line.to_string().into(), out),
+        };
+        self.say(i, line, out);
+        let now = self.now;
+        self.case(i).calm(now);
+        self.rate(i, severity, out);
+    }
+
+    fn escalated(&mut self, supervisor: &Name, root: bool, out: &mut Effects) {
+        let line = Line::Escalated { supervisor: Arc::clone(supervisor), root };
+        let i = self.begin(Kind::Escalation, supervisor, line.to_string().into(), out);
+        self.say(i, line, out);
+        let now = self.now;
+        self.case(i).calm(now);
+        self.rate(i, if root { Severity::Failure } else { Severity::Critical }, out);
+        self.adopt(i);
+    }
+
+    const fn severity_of_restarts(&self, restarts: u32) -> Severity {
+        if restarts >= self.policy.restarts_critical {
+            Severity::Critical
+        } else if restarts >= self.policy.restarts_warning {
+            Severity::Warning
+        } else {
+            Severity::Info
+        }
+    }
+}
+
+fn of_pool(pool: &Name) -> Name {
+    format!("pool:{pool}").into()
+}

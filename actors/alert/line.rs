@@ -1,0 +1,260 @@
+//! What is written to the log: one line a change, as a sentence, its values beside it as fields.
+
+use std::{fmt, time::Duration};
+
+use super::incident::{Kind, Peak};
+use crate::{
+    level::{Mode, Severity},
+    signal::{Action, Exit, Name, ServerState},
+};
+
+/// One line of the log. Its `Display` is the sentence.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Line {
+    /// A pool came to level warning.
+    Pressure(Peak),
+    /// What is done about it.
+    Mitigation {
+        /// What.
+        actions: Vec<Action>,
+        /// Whether it would have been done, in mode `observe`.
+        would: bool,
+    },
+    /// A pool came to level critical.
+    Critical {
+        /// Its use.
+        usage: Peak,
+        /// What is done about it.
+        actions: Vec<Action>,
+        /// Whether it would have been done, in mode `observe`.
+        would: bool,
+    },
+    /// A pool left level critical.
+    Recovered(Peak),
+    /// A pool came back to level normal.
+    Resumed(Peak),
+    /// An incident is over.
+    Resolved {
+        /// What it was about.
+        kind: Kind,
+        /// Whom it was about.
+        subject: Name,
+        /// Whether no other is open.
+        last: bool,
+    },
+    /// A person closed an incident.
+    Closed {
+        /// Who.
+        by: Name,
+    },
+    /// A child ended although it should not have.
+    Ended {
+        /// The child.
+        child: Name,
+        /// How.
+        reason: Exit,
+    },
+    /// A child runs again.
+    Restarted {
+        /// The child.
+        child: Name,
+        /// After this delay.
+        after: Duration,
+        /// How many restarts there were within the supervisor's period.
+        restarts: u32,
+    },
+    /// A child could not be started.
+    StartFailed {
+        /// The child.
+        child: Name,
+        /// Why.
+        error: Name,
+    },
+    /// A child did not even end when it was killed.
+    Abandoned {
+        /// The child.
+        child: Name,
+    },
+    /// A supervisor gave up.
+    Escalated {
+        /// The supervisor.
+        supervisor: Name,
+        /// Whether nobody is above it.
+        root: bool,
+    },
+    /// A connection has been held for too long.
+    Leak {
+        /// By which operation.
+        operation: Name,
+        /// Taken where.
+        site: Name,
+        /// For how long.
+        held: Duration,
+        /// Whether it is back.
+        returned: bool,
+    },
+    /// What the database server says.
+    Server(ServerState),
+    /// The monitor of a pool sees nothing, or sees again.
+    Blind(bool),
+    /// The mode changed.
+    Mode {
+        /// Before.
+        from: Mode,
+        /// Now.
+        to: Mode,
+        /// Who asked for it.
+        by: Name,
+        /// Why.
+        reason: Name,
+    },
+}
+
+impl Line {
+    /// How loud the line is.
+    #[must_use]
+    pub const fn severity(&self) -> Severity {
+        match self {
+            Self::Mitigation { .. }
+            | Self::Recovered(_)
+            | Self::Resumed(_)
+            | Self::Resolved { .. }
+            | Self::Closed { .. }
+            | Self::Restarted { .. }
+            | Self::Leak { returned: true, .. }
+            | Self::Server(ServerState::Up)
+            | Self::Blind(false)
+            | Self::Mode { .. } => Severity::Info,
+            Self::Pressure(_)
+            | Self::Ended { .. }
+            | Self::StartFailed { .. }
+            | Self::Leak { returned: false, .. }
+            | Self::Server(ServerState::Full)
+            | Self::Blind(true) => Severity::Warning,
+            Self::Critical { .. }
+            | Self::Abandoned { .. }
+            | Self::Server(ServerState::Down)
+            | Self::Escalated { root: false, .. } => Severity::Critical,
+            Self::Escalated { root: true, .. } => Severity::Failure,
+        }
+    }
+
+    /// The use of the pool that the line speaks of.
+    #[must_use]
+    pub const fn usage(&self) -> Option<Peak> {
+        match self {
+            Self::Pressure(usage)
+            | Self::Critical { usage, .. }
+            | Self::Recovered(usage)
+            | Self::Resumed(usage) => Some(*usage),
+            Self::Mitigation { .. }
+            | Self::Resolved { .. }
+            | Self::Closed { .. }
+            | Self::Ended { .. }
+            | Self::Restarted { .. }
+            | Self::StartFailed { .. }
+            | Self::Abandoned { .. }
+            | Self::Escalated { .. }
+            | Self::Leak { .. }
+            | Self::Server(_)
+            | Self::Blind(_)
+            | Self::Mode { .. } => None,
+        }
+    }
+
+    /// The actions that the line speaks of, as one text.
+    #[must_use]
+    pub fn actions(&self) -> Option<String> {
+        match self {
+            Self::Mitigation { actions, .. } | Self::Critical { actions, .. } => Some(listed(actions)),
+            Self::Pressure(_)
+            | Self::Recovered(_)
+            | Self::Resumed(_)
+            | Self::Resolved { .. }
+            | Self::Closed { .. }
+            | Self::Ended { .. }
+            | Self::Restarted { .. }
+            | Self::StartFailed { .. }
+            | Self::Abandoned { .. }
+            | Self::Escalated { .. }
+            | Self::Leak { .. }
+            | Self::Server(_)
+            | Self::Blind(_)
+            | Self::Mode { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pressure(usage) => {
+                let Peak { in_use, max } = usage;
+                write!(f, "Connection pool at {}% ({in_use}/{max}) - Warning threshold", usage.percent())
+            }
+            Self::Mitigation { actions, would: false } => {
+                write!(f, "Mitigation activated: {}", listed(actions))
+            }
+            Self::Mitigation { actions, would: true } => {
+                write!(f, "Would have activated mitigation: {}", listed(actions))
+            }
+            Self::Critical { usage, would, actions: _ } => {
+                let taken = if *would { " would have been taken" } else { "" };
+                write!(f, "CRITICAL: Connection pool at {}% - Emergency measures{taken}", usage.percent())
+            }
+            Self::Recovered(usage) => write!(f, "Connection pool recovered to {}%", usage.percent()),
+            Self::Resumed(_) => f.write_str("Normal operations resumed"),
+            Self::Resolved { kind: Kind::PoolPressure, last: true, subject: _ } => {
+                f.write_str("System fully recovered")
+            }
+            Self::Resolved { kind, subject, last: _ } => write!(f, "Resolved: {kind} of {subject}"),
+            Self::Closed { by } => write!(f, "Closed by {by}"),
+            Self::Ended { child, reason: Exit::Panic(text) } => write!(f, "{child} panicked: {text}"),
+            Self::Ended { child, reason: Exit::Error(text) } => write!(f, "{child} failed: {text}"),
+            Self::Ended { child, reason: reason @ (Exit::Killed | Exit::Normal | Exit::Shutdown) } => {
+                write!(f, "{child} ended: {}", reason.name())
+            }
+            Self::Restarted { child, after, restarts } => {
+                write!(f, "Restarted {child} after {after:?} (restart {restarts} of this period)")
+            }
+            Self::StartFailed { child, error } => write!(f, "{child} could not be started: {error}"),
+            Self::Abandoned { child } => {
+                write!(f, "{child} did not end when it was killed and is left behind")
+            }
+            Self::Escalated { supervisor, root: false } => {
+                write!(f, "CRITICAL: Supervisor {supervisor} gave up after too many restarts")
+            }
+            Self::Escalated { supervisor, root: true } => {
+                write!(f, "FAILURE: Supervisor {supervisor} gave up - manual intervention required")
+            }
+            Self::Leak { operation, site, held, returned: false } => {
+                write!(f, "Connection held for {held:.1?} by {operation} ({site})")
+            }
+            Self::Leak { operation, site, held, returned: true } => {
+                write!(f, "Connection returned after {held:.1?} by {operation} ({site})")
+            }
+            Self::Server(ServerState::Up) => f.write_str("Database server answers again"),
+            Self::Server(ServerState::Full) => f.write_str("Database server has too many clients already"),
+            Self::Server(ServerState::Down) => f.write_str("CRITICAL: Database server does not answer"),
+            Self::Blind(true) => f.write_str("Pool monitor sees nothing: what it had forced is lifted"),
+            Self::Blind(false) => f.write_str("Pool monitor sees again"),
+            Self::Mode { from, to, by, reason } => write!(f, "Mode {from} -> {to} by {by}: {reason}"),
+        }
+    }
+}
+
+impl Peak {
+    /// In whole percent.
+    #[must_use]
+    pub fn percent(self) -> u32 {
+        match self {
+            Self { in_use: 0, .. } => 0,
+            Self { max: 0, .. } => 100,
+            Self { in_use, max } => (f64::from(in_use) * 100.0 / f64::from(max)).round() as u32,
+        }
+    }
+}
+
+fn listed(actions: &[Action]) -> String {
+    actions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
