@@ -26,6 +26,7 @@
 pub mod config;
 pub mod runtime;
 pub mod simulate;
+pub mod http;
 
 pub use selfheal_actors::{
     backoff, clock, level, mailbox, pool_monitor, signal, supervisor, telemetry, threshold, window,

@@ -1,0 +1,189 @@
+//! An error type for handlers: `?` on anything, and the reply says what it was.
+//!
+//! Most services answer a pool that is exhausted with a 500 and its text, because by the time the error reaches
+//! the handler's last line it is a string. [`Failure`] keeps the error and looks through its causes: a refusal
+//! of the gate, a pool that timed out, a database that is full or down become a 503 (or 429) that says when to
+//! come back. Everything else is a bug: 500, its text in the log and not in the reply.
+
+use std::{error::Error, fmt, io};
+
+use axum::response::{IntoResponse, Response};
+use selfheal_actors::gate::{Reason, Refusal};
+
+use super::{
+    problem::{Code, Problem},
+    reply,
+};
+
+type Cause = Box<dyn Error + Send + Sync>;
+
+/// Why a handler could not answer.
+///
+/// ```
+/// # use axum::Json;
+/// # async fn load() -> Result<Vec<u32>, sqlx::Error> { Ok(Vec::new()) }
+/// async fn tasks() -> Result<Json<Vec<u32>>, selfheal::http::Failure> {
+///     Ok(Json(load().await?))
+/// }
+/// ```
+pub struct Failure {
+    problem: Problem,
+    cause: Option<Cause>,
+}
+
+impl Failure {
+    /// A failure that is what `problem` says.
+    #[must_use]
+    pub const fn new(problem: Problem) -> Self {
+        Self { problem, cause: None }
+    }
+
+    /// What the caller will be told.
+    #[must_use]
+    pub const fn problem(&self) -> &Problem {
+        &self.problem
+    }
+}
+
+impl<E: Into<Cause>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let cause = error.into();
+        Self { problem: classify(&*cause), cause: Some(cause) }
+    }
+}
+
+impl IntoResponse for Failure {
+    /// The reply in full, and the problem in the response's extensions: the layer writes it again with the
+    /// request's id and in the manner the caller asked for.
+    fn into_response(self) -> Response {
+        if let (Code::Internal, Some(cause)) = (self.problem.code, &self.cause) {
+            tracing::error!(target: "selfheal", error = %Chain(&**cause), "A handler failed");
+        }
+        let mut response = reply::write_bare(&self.problem);
+        response.extensions_mut().insert(self.problem);
+        response
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failure").field("problem", &self.problem).field("cause", &self.cause).finish()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            Some(cause) => write!(f, "{}", Chain(&**cause)),
+            None => f.write_str(&self.problem.error),
+        }
+    }
+}
+
+/// What an error is to the caller, by the first of its causes that says.
+pub(crate) fn classify(error: &(dyn Error + 'static)) -> Problem {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(problem) = known(error) {
+            return problem;
+        }
+        // An i/o error hides the error that it was made from: its source is that error's source.
+        let hidden = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = hidden.map(|error| error as &(dyn Error + 'static)).or_else(|| error.source());
+    }
+    Problem::new(Code::Internal)
+}
+
+fn known(error: &(dyn Error + 'static)) -> Option<Problem> {
+    if let Some(refusal) = error.downcast_ref::<Refusal>() {
+        return Some(refused(refusal));
+    }
+    let error = error.downcast_ref::<sqlx::Error>()?;
+    if let Some(error) = error.as_database_error() {
+        return by_sqlstate(&error.code()?);
+    }
+    // The gate's refusal, if there is one inside, is found on the way down.
+    let is_io = matches!(error, sqlx::Error::Io(error) if error.get_ref().is_none());
+    let is_gone = is_io || matches!(error, sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed);
+    let timed_out = matches!(error, sqlx::Error::PoolTimedOut);
+    timed_out.then(|| Code::PoolTimeout.into()).or_else(|| is_gone.then(|| Code::StoreDown.into()))
+}
+
+/// What the server says about itself, not about the statement.
+fn by_sqlstate(code: &str) -> Option<Problem> {
+    let code = match code {
+        // Out of connections, memory, disk; an administrator's command; a connection that broke; a timeout.
+        code if code.starts_with("53") => Code::PoolTimeout,
+        "57P01" | "57P02" | "57P03" => Code::StoreDown,
+        code if code.len() == 5 && code.starts_with("08") => Code::StoreDown,
+        "57014" => Code::Deadline,
+        _ => return None,
+    };
+    Some(code.into())
+}
+
+/// The problem that a refusal of the gate is.
+pub(crate) fn refused(refusal: &Refusal) -> Problem {
+    let code = match refusal.reason {
+        Reason::Shed | Reason::QueueFull => Code::Shed,
+        Reason::UserLimit => Code::UserLimit,
+        Reason::Deadline => Code::Deadline,
+        Reason::Nested => Code::PoolTimeout,
+        Reason::Closed => Code::StoreDown,
+    };
+    Problem::new(code).after(refusal.retry_after)
+}
+
+/// An error and its causes on one line.
+struct Chain<'a>(&'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(error) = next {
+            write!(f, ": {error}")?;
+            next = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn code(error: impl Into<Cause>) -> Code {
+        Failure::from(error).problem().code
+    }
+
+    fn refusal(reason: Reason) -> Refusal {
+        Refusal { reason, retry_after: Some(Duration::from_secs(2)) }
+    }
+
+    #[test]
+    fn a_refusal_is_found_however_deep_it_is_wrapped() {
+        assert_eq!(code(refusal(Reason::UserLimit)), Code::UserLimit);
+        assert_eq!(code(io::Error::other(refusal(Reason::Shed))), Code::Shed);
+        assert_eq!(code(sqlx::Error::Io(io::Error::other(refusal(Reason::Deadline)))), Code::Deadline);
+        let wrapped = sqlx::Error::Configuration(Box::new(refusal(Reason::QueueFull)));
+        let failure = Failure::from(io::Error::other(wrapped));
+        assert_eq!(failure.problem().code, Code::Shed);
+        assert_eq!(failure.problem().retry_after, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn an_exhausted_or_dead_database_is_no_bug_and_a_wrong_statement_is() {
+        assert_eq!(code(sqlx::Error::PoolTimedOut), Code::PoolTimeout);
+        assert_eq!(code(sqlx::Error::PoolClosed), Code::StoreDown);
+        assert_eq!(code(sqlx::Error::Io(io::ErrorKind::ConnectionRefused.into())), Code::StoreDown);
+        assert_eq!(code(sqlx::Error::RowNotFound), Code::Internal);
+        assert_eq!(code("no such luck"), Code::Internal);
+        assert_eq!(by_sqlstate("53300").map(|p| p.code), Some(Code::PoolTimeout));
+        assert_eq!(by_sqlstate("57P01").map(|p| p.code), Some(Code::StoreDown));
+        assert_eq!(by_sqlstate("57014").map(|p| p.code), Some(Code::Deadline));
+        assert_eq!(by_sqlstate("23505"), None);
+    }
+}

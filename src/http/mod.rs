@@ -1,0 +1,39 @@
+//! What a request passes on its way to a handler, and a reply on its way back.
+//!
+//! Outside in: reply( ticket( user limit and admission( deadline( validate( handler ))))).
+//!
+//! - **Handle first, layer second.** Everything that is remembered stands in the [`Registry`]; the
+//!   [`HealLayer`] is a view of it, because axum makes services out of a layer whenever it likes.
+//! - **Infallible.** What goes wrong inside leaves as a reply: on a JSON route one that parses, with a code to
+//!   switch on and, where coming back can help, the time to come back.
+//! - **Bounded.** Nothing is kept for a path, and nothing for a user beyond the gate's count of its requests in
+//!   flight. Bodies are read up to 1 MiB; what is longer passes or is replaced unread.
+//!
+//! What it does not do: it does not cut a stream that has begun, does not look into encoded bodies, and does not
+//! authenticate anybody.
+
+mod body;
+mod deadline;
+mod failure;
+mod identity;
+mod layer;
+mod optional;
+mod policy;
+mod problem;
+mod registry;
+mod reply;
+mod request_id;
+mod service;
+mod validate;
+mod visit;
+
+pub use failure::Failure;
+pub use identity::{DEFAULT_HEADER, Identity};
+pub use layer::HealLayer;
+pub use optional::Optional;
+pub use policy::{Endpoint, Endpoints, Match, OTHER, Replies, Unmatchable};
+pub use problem::{Code, Problem};
+pub use registry::{Affected, Felt, Impact, Registry};
+pub use reply::Jitter;
+pub use request_id::{RequestId, RequestIds};
+pub use service::{HealFuture, HealService};

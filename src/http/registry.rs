@@ -1,0 +1,155 @@
+//! All state of the HTTP layer, in one place behind one `Arc`.
+//!
+//! axum applies a layer to each route, again to the fallback, and for a router without state again per
+//! connection or even per request. State that is born in `Layer::layer` is then born a thousand times, and
+//! limits nothing. So the layer and its services are views: applying them again changes nothing.
+
+use std::{fmt, sync::Arc};
+
+use selfheal_actors::{
+    clock::Clock,
+    gate::Gate,
+    level::{Class, Mode, ModeCell},
+    signal::Name,
+};
+
+use super::{
+    identity::Identity,
+    policy::{Endpoint, Endpoints},
+    problem::Code,
+    reply::Jitter,
+    request_id::RequestIds,
+};
+
+/// What the layer works with.
+#[derive(Debug)]
+pub struct Registry {
+    pub(crate) endpoints: Endpoints,
+    pub(crate) identity: Identity,
+    pub(crate) clock: Clock,
+    pub(crate) mode: ModeCell,
+    pub(crate) jitter: Jitter,
+    pub(crate) ids: RequestIds,
+    pub(crate) impact: Impact,
+    gates: Vec<(Name, Gate)>,
+}
+
+impl Registry {
+    /// A registry of `endpoints` without pools, that acts, on the system's clock.
+    #[must_use]
+    pub fn new(endpoints: Endpoints) -> Self {
+        Self {
+            endpoints,
+            identity: Identity::default(),
+            clock: Clock::system(),
+            mode: ModeCell::new(Mode::Act),
+            jitter: Jitter::seeded(0),
+            ids: RequestIds::default(),
+            impact: Impact::default(),
+            gates: Vec::new(),
+        }
+    }
+
+    /// Requests are admitted by `gate`. The first pool given decides about endpoints that name none.
+    #[must_use]
+    pub fn pool(mut self, name: impl Into<Name>, gate: Gate) -> Self {
+        self.gates.push((name.into(), gate));
+        self
+    }
+
+    /// Callers are recognised by `identity` instead of [`DEFAULT_HEADER`](super::DEFAULT_HEADER).
+    #[must_use]
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = identity;
+        self
+    }
+
+    /// Deadlines are counted on `clock`. Their timers are tokio's, so a test pauses both together.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The mode is read from `mode` at each request.
+    #[must_use]
+    pub fn mode(mut self, mode: ModeCell) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Refused callers are spread by `jitter`. A service seeds it with something random, a test with a number.
+    #[must_use]
+    pub fn jitter(mut self, jitter: Jitter) -> Self {
+        self.jitter = jitter;
+        self
+    }
+
+    /// What callers feel is told to `impact`.
+    #[must_use]
+    pub fn impact(mut self, impact: Impact) -> Self {
+        self.impact = impact;
+        self
+    }
+
+    /// The gate that decides about requests of `endpoint`; `None` if there is none, and then nothing is refused.
+    pub(crate) fn gate(&self, endpoint: &Endpoint) -> Option<&Gate> {
+        let named = |pool: &Name| self.gates.iter().find(|(name, _)| name == pool);
+        endpoint.pool.as_ref().map_or(self.gates.first(), named).map(|(_, gate)| gate)
+    }
+}
+
+/// What a caller felt of a request that was not simply answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Felt {
+    /// It was refused.
+    Shed,
+    /// It took too long.
+    Late,
+    /// It failed.
+    Failed,
+}
+
+/// A request that was not simply answered.
+#[derive(Clone, Debug)]
+pub struct Affected<'a> {
+    /// What its caller felt.
+    pub felt: Felt,
+    /// Why.
+    pub code: Code,
+    /// Its endpoint's label.
+    pub endpoint: &'a Name,
+    /// Its class.
+    pub class: Class,
+    /// Its user, if known.
+    pub user: Option<&'a Name>,
+    /// True in mode `observe`: it would have been so, and was answered all the same.
+    pub would: bool,
+}
+
+/// Where it is counted what callers felt. It is called on the request's own thread: it must be quick.
+#[derive(Clone)]
+pub struct Impact(Arc<dyn Fn(&Affected<'_>) + Send + Sync>);
+
+impl Impact {
+    /// Each affected request is told to `count`.
+    pub fn new(count: impl Fn(&Affected<'_>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(count))
+    }
+
+    pub(crate) fn tell(&self, affected: &Affected<'_>) {
+        (self.0)(affected);
+    }
+}
+
+impl Default for Impact {
+    fn default() -> Self {
+        Self::new(|_| {})
+    }
+}
+
+impl fmt::Debug for Impact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Impact")
+    }
+}

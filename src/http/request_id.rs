@@ -1,0 +1,114 @@
+//! The name under which one request is found again: in its reply, its refusal, the log and an incident.
+//!
+//! A caller's own id is taken over (`x-request-id`, else the trace id of a W3C `traceparent`), so that one name
+//! leads through all services; but only if it is short and of harmless letters, because it is written into
+//! logs and replies. Else one is made. Ids need not be secret, only distinct.
+
+use std::{
+    fmt::Write as _,
+    hash::{BuildHasher as _, RandomState},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use selfheal_actors::signal::Name;
+
+/// The header that carries the id, in and out.
+pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// No caller's id is longer than this; a longer one is not taken over.
+const LONGEST: usize = 128;
+
+/// The id of the request at hand, as a handler finds it in the request's extensions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(pub Name);
+
+/// Makes ids that no other process makes either.
+#[derive(Debug, Default)]
+pub struct RequestIds {
+    process: RandomState,
+    made: AtomicU64,
+}
+
+impl RequestIds {
+    /// The caller's id if it is sane, else a new one.
+    #[must_use]
+    pub fn of(&self, headers: &HeaderMap) -> RequestId {
+        RequestId(theirs(headers).map_or_else(|| self.make(), Into::into))
+    }
+
+    /// 128 bits that no two requests share: 64 that mix with a count, keyed by the process's random state.
+    fn make(&self) -> Name {
+        let n = self.made.fetch_add(1, Ordering::Relaxed);
+        let mut id = String::with_capacity(32);
+        let _ =
+            write!(id, "{:016x}{:016x}", self.process.hash_one(n), self.process.hash_one((n, "selfheal")));
+        id.into()
+    }
+}
+
+/// Writes the id on a reply, unless the handler has put its own there.
+pub(crate) fn put(id: &RequestId, headers: &mut HeaderMap) {
+    if let Ok(value) = HeaderValue::from_str(&id.0) {
+        headers.entry(HEADER).or_insert(value);
+    }
+}
+
+fn theirs(headers: &HeaderMap) -> Option<&str> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    text("x-request-id").filter(|id| is_sane(id)).or_else(|| trace_id(text("traceparent")?))
+}
+
+fn is_sane(id: &str) -> bool {
+    let harmless = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&b);
+    (1..=LONGEST).contains(&id.len()) && id.bytes().all(harmless)
+}
+
+/// The trace id of `version-traceid-parentid-flags`: 32 lower-case hexadecimal digits that are not all zero.
+fn trace_id(traceparent: &str) -> Option<&str> {
+    let mut parts = traceparent.split('-');
+    let (version, trace, parent) = (parts.next()?, parts.next()?, parts.next()?);
+    let hex = |text: &str, digits| {
+        text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let valid = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16);
+    (valid && trace.bytes().any(|b| b != b'0')).then_some(trace)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn id(name: &'static str, value: &str) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_bytes(value.as_bytes()).expect("a header"));
+        theirs(&headers).map(str::to_owned)
+    }
+
+    #[test]
+    fn a_sane_id_is_taken_over_and_a_trace_id_stands_in_for_it() {
+        assert_eq!(id("x-request-id", "req-7.a/b").as_deref(), Some("req-7.a/b"));
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        assert_eq!(id("traceparent", &format!("00-{trace}-00f067aa0ba902b7-01")).as_deref(), Some(trace));
+    }
+
+    #[test]
+    fn an_id_that_could_harm_a_log_or_a_page_is_not() {
+        for bad in ["", "a b", "<script>", "a\tb", "ü", &"x".repeat(129), "a\"b"] {
+            assert_eq!(id("x-request-id", bad), None, "{bad:?}");
+        }
+        for bad in ["", "00-0-0-0", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "zz"] {
+            assert_eq!(id("traceparent", bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn made_ids_are_distinct_within_and_across_processes() {
+        let (one, other) = (RequestIds::default(), RequestIds::default());
+        let ids: HashSet<_> = (0..10_000).flat_map(|_| [one.make(), other.make()]).collect();
+        assert_eq!(ids.len(), 20_000);
+        assert!(ids.iter().all(|id| id.len() == 32 && is_sane(id)));
+    }
+}
