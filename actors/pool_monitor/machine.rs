@@ -5,9 +5,12 @@ use std::time::Duration;
 use super::policy::Policy;
 use crate::{clock::Tick, level::Level, signal::Action, window::Ewma};
 
-/// The average counts as being at a line from this close on. It is less than a connection of any pool. Without
-/// it a pool that stays at exactly 85 of 100 would approach the line of 0.85 for ever.
-const AT_THE_LINE: f64 = 1e-6;
+/// How close to a line the average counts as being at it: a thousandth, and never more than a tenth of a
+/// connection. An average approaches the use without ever reaching it, so a pool that stays at exactly 85 of
+/// 100 would otherwise approach the line of 0.85 for ever.
+fn at_the_line(max: u32) -> f64 {
+    f64::min(0.001, 0.1 / f64::from(max.max(1)))
+}
 
 /// What a pool looks like at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -343,14 +346,15 @@ impl Sight {
                 average
             }
         };
+        let near = at_the_line(sample.max);
         let someone = !policy.needs_waiter || sample.waiting > 0;
         let rises_to = |line: f64, before: Option<Span>| {
-            Span::of(&average, now, Line::AtLeast(line - AT_THE_LINE), sample.ratio())
+            Span::of(&average, now, Line::AtLeast(line - near), sample.ratio())
                 .filter(|_| someone)
                 .map(|span| span.joined(before, now))
         };
         let falls_to = |line: f64, waiting: u32, before: Option<Span>| {
-            Span::of(&average, now, Line::AtMost(line + AT_THE_LINE), sample.ratio())
+            Span::of(&average, now, Line::AtMost(line + near), sample.ratio())
                 .filter(|_| waiting == 0)
                 .map(|span| span.joined(before, now))
         };

@@ -40,8 +40,8 @@ fn a_dashboard_of_160_queries_is_noticed_before_the_average_can_know() {
     assert_eq!(told.words(), step("warning(full)", MITIGATED));
     assert_eq!(told.when("warning(full)"), Some(120), "full with someone waiting, for 20 ms");
     told.run_to(1_000);
-    // The average goes from .05 to 1 with 100 ms: at .92 after 100 · ln(.95/.08) = 247.4 ms, and 20 ms of dwell.
-    assert_eq!(told.when("critical(full)"), Some(368));
+    // The average goes from .05 to 1 with 100 ms: at .92 after 100 · ln(.95/.081) = 246.2 ms, and 20 of dwell.
+    assert_eq!(told.when("critical(full)"), Some(367));
 }
 
 #[test]
@@ -108,13 +108,25 @@ fn a_use_that_stays_at_the_line_reaches_it() {
     told.see(0, pool(40, 0));
     told.see(100, pool(85, 0));
     told.run_to(5_000);
-    assert_eq!(told.machine.level(), Level::Warning);
+    // The average is within a thousandth of .85 after 100 · ln(.45/.001) = 610.9 ms, and 20 ms of dwell.
+    assert_eq!(told.when("warning(use)"), Some(731));
     told.see(5_000, pool(84, 0));
     told.run_to(20_000);
     assert_eq!(told.machine.level(), Level::Warning, "84 is above the exit of 80");
     told.see(20_000, pool(80, 0));
     told.run_to(40_000);
     assert_eq!(told.machine.level(), Level::Normal);
+}
+
+#[test]
+fn a_use_one_connection_below_the_line_never_reaches_it_however_large_the_pool() {
+    for max in [20, 100, 1_000, 100_000] {
+        let below = max * 85 / 100 - 1;
+        let mut told = Told::new(Policy { needs_waiter: false, ..Policy::default() });
+        told.see(0, Sample { in_use: below, max, ..Sample::default() });
+        told.run_to(20_000);
+        assert!(told.words().is_empty(), "{below} of {max}");
+    }
 }
 
 #[test]
