@@ -34,6 +34,8 @@ pub(super) struct Case {
     critical_since: Option<Tick>,
     /// Leaked connections that are not back.
     pub(super) leaks: u32,
+    /// Children that stay down until somebody starts them.
+    down: Vec<Name>,
     users: Users,
     pending: Option<(Tick, Pending)>,
 }
@@ -73,6 +75,7 @@ impl Case {
             pressed_since: None,
             critical_since: None,
             leaks: 0,
+            down: Vec::new(),
             users: Users::default(),
             pending: None,
         }
@@ -92,6 +95,22 @@ impl Case {
     pub(super) fn calm(&mut self, now: Tick) {
         self.calm_since = Some(now);
         self.incident.recovered_at = Some(now);
+    }
+
+    /// A child that will not be started again by itself: its cause stays.
+    pub(super) fn down(&mut self, child: Name) {
+        self.press();
+        if !self.down.contains(&child) {
+            self.down.push(child);
+        }
+    }
+
+    /// A child that is looked after. The cause is gone if that is so of all.
+    pub(super) fn up(&mut self, child: &Name, now: Tick) {
+        self.down.retain(|down| down != child);
+        if self.down.is_empty() {
+            self.calm(now);
+        }
     }
 
     /// It is over, and its cause is back: the same incident goes on.

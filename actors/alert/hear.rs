@@ -133,7 +133,7 @@ impl Machine {
     fn child(&mut self, supervisor: &Name, child: &Name, event: &ChildEvent, out: &mut Effects) {
         let child = Arc::clone(child);
         let (line, severity) = match event {
-            ChildEvent::Started => return,
+            ChildEvent::Started => return self.up_again(supervisor, &child),
             ChildEvent::Stopped { reason } if reason.is_normal() => return,
             ChildEvent::Stopped { reason } => {
                 (Line::Ended { child: Arc::clone(&child), reason: reason.clone() }, Severity::Info)
@@ -147,6 +147,7 @@ impl Machine {
                 (Line::StartFailed { child: Arc::clone(&child), error }, Severity::Warning)
             }
             ChildEvent::Abandoned => (Line::Abandoned { child: Arc::clone(&child) }, Severity::Critical),
+            ChildEvent::GivenUp => (Line::GivenUp { child: Arc::clone(&child) }, Severity::Critical),
         };
         // A supervisor that gave up is itself a child and is started again: that belongs to its giving up.
         let i = match self.find_open(Kind::Escalation, &child) {
@@ -155,8 +156,25 @@ impl Machine {
         };
         self.say(i, line, out);
         let now = self.now;
-        self.case(i).calm(now);
+        match event {
+            ChildEvent::GivenUp => self.case(i).down(child),
+            ChildEvent::Started
+            | ChildEvent::Restarted { .. }
+            | ChildEvent::StartFailed { .. }
+            | ChildEvent::Stopped { .. }
+            | ChildEvent::Abandoned => self.case(i).up(&child, now),
+        }
         self.rate(i, severity, out);
+    }
+
+    /// An operator has started a child that nobody else would have started again.
+    fn up_again(&mut self, supervisor: &Name, child: &Name) {
+        let now = self.now;
+        for (kind, subject) in [(Kind::ChildRestarts, supervisor), (Kind::Escalation, child)] {
+            if let Some(case) = self.open_case(kind, subject) {
+                case.up(child, now);
+            }
+        }
     }
 
     fn escalated(&mut self, supervisor: &Name, root: bool, out: &mut Effects) {

@@ -75,6 +75,11 @@ pub enum Line {
         /// The child.
         child: Name,
     },
+    /// A child has spent its own budget of restarts.
+    GivenUp {
+        /// The child.
+        child: Name,
+    },
     /// A supervisor gave up.
     Escalated {
         /// The supervisor.
@@ -133,6 +138,7 @@ impl Line {
             | Self::Blind(true) => Severity::Warning,
             Self::Critical { .. }
             | Self::Abandoned { .. }
+            | Self::GivenUp { .. }
             | Self::Server(ServerState::Down)
             | Self::Escalated { root: false, .. } => Severity::Critical,
             Self::Escalated { root: true, .. } => Severity::Failure,
@@ -154,6 +160,7 @@ impl Line {
             | Self::Restarted { .. }
             | Self::StartFailed { .. }
             | Self::Abandoned { .. }
+            | Self::GivenUp { .. }
             | Self::Escalated { .. }
             | Self::Leak { .. }
             | Self::Server(_)
@@ -176,6 +183,7 @@ impl Line {
             | Self::Restarted { .. }
             | Self::StartFailed { .. }
             | Self::Abandoned { .. }
+            | Self::GivenUp { .. }
             | Self::Escalated { .. }
             | Self::Leak { .. }
             | Self::Server(_)
@@ -221,6 +229,7 @@ impl fmt::Display for Line {
             Self::Abandoned { child } => {
                 write!(f, "{child} did not end when it was killed and is left behind")
             }
+            Self::GivenUp { child } => write!(f, "{child} was restarted too often and stays down"),
             Self::Escalated { supervisor, root: false } => {
                 write!(f, "CRITICAL: Supervisor {supervisor} gave up after too many restarts")
             }

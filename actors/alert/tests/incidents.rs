@@ -135,6 +135,21 @@ fn one_restart_is_an_info_the_second_a_warning_and_the_third_critical() {
 }
 
 #[test]
+fn a_child_that_stays_down_stays_an_incident_until_somebody_starts_it() {
+    let mut told = told();
+    let (supervisor, child) = (name("breakers"), name("breaker:/api/x"));
+    let of = |event| Signal::Child { supervisor: supervisor.clone(), child: child.clone(), event };
+    told.restarted(0, "breakers", "breaker:/api/x", 1);
+    told.hear(100, &of(ChildEvent::GivenUp));
+    told.restarted(200, "breakers", "breaker:/api/y", 1);
+    told.run_to(100_000);
+    assert_eq!(told.machine.severity(), Some(Severity::Critical), "that another one runs does not help it");
+    told.hear(100_000, &of(ChildEvent::Started));
+    told.run_to(115_000);
+    assert_eq!(told.machine.severity(), None);
+}
+
+#[test]
 fn an_orderly_end_is_no_incident() {
     let mut told = told();
     for reason in [Exit::Normal, Exit::Shutdown] {

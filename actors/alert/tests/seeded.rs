@@ -48,10 +48,11 @@ fn any_signal(random: &mut fastrand::Rng) -> Signal {
             Signal::Leak { pool, operation, site, held: Duration::from_secs(31), returned: random.bool() }
         }
         9 => {
-            let event = match random.u32(0..4) {
+            let event = match random.u32(0..5) {
                 0 => ChildEvent::Stopped { reason: Exit::Killed },
                 1 => ChildEvent::Restarted { after: Duration::ZERO, restarts: random.u32(0..6) },
                 2 => ChildEvent::StartFailed { error: name("planted") },
+                3 => ChildEvent::GivenUp,
                 _ => ChildEvent::Abandoned,
             };
             let child = name(random.choice(["alert", "pools"]).unwrap_or("alert"));
@@ -63,6 +64,12 @@ fn any_signal(random: &mut fastrand::Rng) -> Signal {
 
 /// Everything that can calm down does.
 fn calm(machine: &mut Machine, now: Tick) {
+    for (supervisor, child) in
+        [("pools", "alert"), ("pools", "pools"), ("breakers", "alert"), ("breakers", "pools")]
+    {
+        let (supervisor, child) = (name(supervisor), name(child));
+        machine.on(&Signal::Child { supervisor, child, event: ChildEvent::Started }, now);
+    }
     for pool in ["main", "other"].map(name) {
         let (from, to) = (Level::Critical, Level::Normal);
         machine.on(&Signal::Pressure { pool: pool.clone(), from, to, in_use: 0, max: 100, waiting: 0 }, now);
