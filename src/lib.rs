@@ -29,5 +29,5 @@ pub mod simulate;
 pub mod http;
 
 pub use selfheal_actors::{
-    backoff, clock, level, mailbox, pool_monitor, signal, supervisor, telemetry, threshold, window,
+    alert, backoff, clock, level, mailbox, pool_monitor, signal, supervisor, telemetry, threshold, window,
 };

@@ -1,8 +1,11 @@
 //! Reads lines, keeps the time, and gives each line to the part that it belongs to.
 
-use std::io::{BufRead, Write};
+use std::{
+    collections::VecDeque,
+    io::{BufRead, Write},
+};
 
-use selfheal_actors::clock::Tick;
+use selfheal_actors::{clock::Tick, signal::Signal};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
@@ -24,6 +27,9 @@ pub(super) trait Part {
 
     /// One of its lines.
     fn line(&mut self, key: &str, line: Line, now: Tick, out: &mut Output) -> Result<(), String>;
+
+    /// Something happened in another part.
+    fn hear(&mut self, _: &Signal, _: Tick, _: &mut Output) {}
 }
 
 /// A line that has been read and belongs to a part.
@@ -40,6 +46,7 @@ impl Line {
 pub(super) struct Output {
     now: Tick,
     lines: Vec<String>,
+    happened: VecDeque<Signal>,
 }
 
 #[derive(Serialize)]
@@ -57,6 +64,11 @@ impl Output {
             self.lines.push(line);
         }
     }
+
+    /// Lets all parts hear of `signal`, once the part that says so has finished.
+    pub(super) fn happened(&mut self, signal: Signal) {
+        self.happened.push_back(signal);
+    }
 }
 
 /// Plays a trace.
@@ -68,7 +80,7 @@ pub(super) struct Driver<W> {
 
 impl<W: Write> Driver<W> {
     pub(super) fn new(parts: Vec<Box<dyn Part>>, to: W) -> Self {
-        Self { parts, out: Output { now: Tick::ZERO, lines: Vec::new() }, to }
+        Self { parts, out: Output { now: Tick::ZERO, lines: Vec::new(), happened: VecDeque::new() }, to }
     }
 
     pub(super) fn play(mut self, input: impl BufRead) -> Result<(), Error> {
@@ -98,8 +110,21 @@ impl<W: Write> Driver<W> {
         let mine = self.find(&object)?;
         self.pass(at);
         match mine {
-            Some((part, key)) => self.parts[part].line(key, Line(object), at, &mut self.out),
+            Some((part, key)) => {
+                let played = self.parts[part].line(key, Line(object), at, &mut self.out);
+                self.spread();
+                played
+            }
             None => tick(object),
+        }
+    }
+
+    /// All parts hear of what has happened.
+    fn spread(&mut self) {
+        while let Some(signal) = self.out.happened.pop_front() {
+            for part in &mut self.parts {
+                part.hear(&signal, self.out.now, &mut self.out);
+            }
         }
     }
 
@@ -127,6 +152,7 @@ impl<W: Write> Driver<W> {
                     part.timer(self.out.now, &mut self.out);
                 }
             }
+            self.spread();
         }
         self.out.now = to;
     }

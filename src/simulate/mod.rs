@@ -6,14 +6,18 @@
 //!
 //! Input and output are JSON Lines: a line in is an object with `at_ms` and one key that says what it is; a
 //! line out is either the answer to a line that asks, bearing that line's own keys, or a thing that happened
-//! (`"event"`). What a line causes comes before its answer. A line that cannot be understood ends the run with
-//! an error that names it: nothing after it is skipped in silence.
+//! (`"event"`). What a line causes comes before its answer; a gate answers first, because it decides before
+//! anything can follow. A line that cannot be understood ends the run with an error that names it: nothing
+//! after it is skipped in silence.
 //!
 //! Each *part* (`driver.rs`) owns the lines of one subject and the machines behind them; the driver reads, keeps
 //! the time and dispatches. Children start, stop and die at once here, as their scripts say.
 
+mod alerts;
 mod driver;
 mod forest;
+mod pool;
+mod pools;
 mod tree;
 
 #[cfg(test)]
@@ -25,8 +29,9 @@ use std::{
 };
 
 use driver::{Driver, Output, Part};
-use selfheal_actors::{signal::Name, supervisor};
+use selfheal_actors::supervisor;
 
+pub use pool::Pool;
 pub use tree::{Invalid, Tree, TreeChild};
 
 /// What is simulated.
@@ -34,8 +39,8 @@ pub use tree::{Invalid, Tree, TreeChild};
 pub struct Setup {
     /// Trees to try out.
     pub trees: Vec<Tree>,
-    /// The pools of the runtime: each has a monitor in the runtime's own tree.
-    pub pools: Vec<Name>,
+    /// The pools of the runtime: each has a gate, and a monitor in the runtime's own tree.
+    pub pools: Vec<Pool>,
     /// How the runtime's own supervisors treat their children.
     pub supervision: supervisor::Policy,
 }
@@ -45,9 +50,11 @@ pub struct Setup {
 ///
 /// # Errors
 /// [`Error`], at the first line that cannot be played. What came before it has been written.
-pub fn run(setup: Setup, input: impl BufRead, output: impl Write, _seed: u64) -> Result<(), Error> {
+pub fn run(setup: Setup, input: impl BufRead, output: impl Write, seed: u64) -> Result<(), Error> {
     let trees = tree::Trees::new(&setup).map_err(Error::Setup)?;
-    Driver::new(vec![Box::new(trees)], output).play(input)
+    let pools = pools::Pools::new(setup.pools, seed);
+    let parts: Vec<Box<dyn Part>> = vec![Box::new(trees), Box::new(pools), Box::new(alerts::Alerts::new())];
+    Driver::new(parts, output).play(input)
 }
 
 /// Why a trace could not be played to its end.

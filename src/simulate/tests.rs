@@ -27,7 +27,7 @@ fn inner(id: &str, restart: Restart, tree: &str) -> TreeChild {
 }
 
 fn play(trees: Vec<Tree>, trace: &str) -> (String, Result<(), Error>) {
-    let setup = Setup { trees, pools: vec!["main".into()], ..Setup::default() };
+    let setup = Setup { trees, pools: vec![Pool::named("main")], ..Setup::default() };
     let mut output = Vec::new();
     let result = run(setup, trace.as_bytes(), &mut output, 0);
     (String::from_utf8(output).expect("JSON is UTF-8"), result)
@@ -217,7 +217,7 @@ fn a_line_that_cannot_be_played_is_named_with_its_key_and_a_way_out() {
             "{\"at_ms\":9,\"tick\":true}\n\n{\"at_ms\":5,\"tick\":true}",
             "line 3: `at_ms` is 5 after 9: time never falls",
         ),
-        (r#"{"at_ms":1,"crash":"c1"}"#, "give it one of `exit`, `child`, `expect_tree`, `tick`"),
+        (r#"{"at_ms":1,"crash":"c1"}"#, "give it one of `exit`, `child`, `expect_tree`, `pool`, `enter`,"),
         (r#"{"at_ms":1,"exit":"c9","reason":"kill"}"#, "`exit` is c9, which no tree has: name one of c1, c2"),
         (r#"{"at_ms":1,"exit":"c1","reason":"bored"}"#, "unknown variant `bored`, expected one of `panic`"),
         (r#"{"at_ms":1,"exit":"c1"}"#, "missing field `reason`"),

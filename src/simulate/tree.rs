@@ -296,6 +296,6 @@ fn own(setup: &Setup) -> Vec<Tree> {
     let pools = TreeChild::supervisor(ChildPolicy::permanent("pools"), "pools");
     vec![
         tree("root", vec![worker("alert".into()), pools]),
-        tree("pools", setup.pools.iter().map(|pool| worker(format!("pool-monitor:{pool}"))).collect()),
+        tree("pools", setup.pools.iter().map(|pool| worker(format!("pool-monitor:{}", pool.name))).collect()),
     ]
 }

@@ -12,4 +12,5 @@ mod supervision;
 mod api_errors;
 mod http_layer;
 mod support;
+mod simulate_pool;
 mod tidy;
