@@ -24,9 +24,9 @@
 //! ```
 
 pub mod config;
+pub mod http;
 pub mod runtime;
 pub mod simulate;
-pub mod http;
 
 pub use selfheal_actors::{
     alert, backoff, clock, level, mailbox, pool_monitor, signal, supervisor, telemetry, threshold, window,

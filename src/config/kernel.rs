@@ -66,11 +66,9 @@ impl Child {
     /// The policy of the child.
     #[must_use]
     pub fn policy(&self) -> supervisor::ChildPolicy {
-        supervisor::ChildPolicy {
-            id: self.id.as_str().into(),
-            restart: self.restart.into(),
-            significant: self.significant,
-        }
+        let child = supervisor::ChildPolicy::new(self.id.as_str(), self.restart.into());
+        let child = if self.supervisor.is_some() { child.supervisor() } else { child };
+        if self.significant { child.significant() } else { child }
     }
 }
 

@@ -7,10 +7,10 @@
     reason = "a broken expectation is how a test fails"
 )]
 
-mod config;
-mod supervision;
 mod api_errors;
+mod config;
 mod http_layer;
-mod support;
 mod simulate_pool;
+mod supervision;
+mod support;
 mod tidy;
