@@ -29,15 +29,16 @@ mod machine;
 mod plan;
 mod policy;
 mod restart;
+mod root;
 mod spec;
 mod verb;
 mod view;
 
-pub use actor::{Context, NotUp, Root, RootEnd};
 pub use event::{Effect, End, Event, Refused, Verb};
 pub use handle::{Ask, Children};
 pub use machine::Machine;
 pub use policy::{AutoShutdown, Budget, ChildPolicy, Invalid, Kind, Policy, Restart, Strategy};
+pub use root::{Context, NotUp, Root, RootEnd};
 pub use spec::{ChildSpec, Start, StartContext, Starting, SupervisorSpec};
 pub use view::{Change, ChildState, ChildView};
 
