@@ -112,10 +112,8 @@ impl Future for Acquire {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let parked = match std::mem::replace(&mut self.0, State::Done) {
             State::Start { shared, ticket, hold } => match ask(&shared, ticket.as_ref(), &hold) {
-                Ok(permit_or_parked) => match permit_or_parked {
-                    Asked::Granted(permit) => return Poll::Ready(Ok(permit)),
-                    Asked::Parked(parked) => parked,
-                },
+                Ok(Asked::Granted(permit)) => return Poll::Ready(Ok(permit)),
+                Ok(Asked::Parked(parked)) => parked,
                 Err(refusal) => return Poll::Ready(Err(refusal)),
             },
             State::Parked(parked) => parked,
@@ -150,7 +148,7 @@ fn ask(shared: &Arc<Shared>, ticket: Option<&Ticket>, hold: &Hold) -> Result<Ask
         (answer, slot, joined, now)
     });
     if let (Some(ticket), Some(job)) = (ticket, joined) {
-        ticket.joined(gate, Arc::new(Membership::new(Arc::clone(shared), job)));
+        drop(ticket.joined(gate, Arc::new(Membership::new(Arc::clone(shared), job))));
     }
     let claimed = |claim, ends| Claimed { shared: Arc::clone(shared), claim, ends };
     match (answer, slot) {

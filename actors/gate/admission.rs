@@ -40,7 +40,7 @@ impl Machine {
             Some(queries) => {
                 let needed = self.time_for_job(queries, job.operation);
                 let late = self.now + needed > job.deadline;
-                late.then(|| (Reason::Deadline, needed.saturating_sub(job.deadline.since(self.now))))
+                late.then(|| (Reason::Deadline, self.until_it_would_fit(needed, job)))
             }
             None => {
                 let place = Place::of(job.served_as, self.services.is_long(job.operation));

@@ -173,7 +173,9 @@ impl Machine {
 
     /// Turns away whoever has waited as long as they would.
     fn give_up(&mut self, effects: &mut Vec<Effect>) {
-        while let Some(&(_, id)) = self.expiries.first().filter(|&&(at, _)| at <= self.now) {
+        while let Some(&due @ (_, id)) = self.expiries.first().filter(|&&(at, _)| at <= self.now) {
+            // Taken out here, so that the loop ends whatever becomes of the claim.
+            self.expiries.remove(&due);
             let reason = self.claims.get(id).map_or(Reason::Deadline, why_late);
             self.turn_away(id, reason, effects);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{
     clock::Tick,
-    gate::{Claim, Machine, Reason, Refusal, queue::Place, service::Operation},
+    gate::{Claim, Job, Machine, Reason, Refusal, queue::Place, service::Operation},
     level::Class,
     window::Ewma,
 };
@@ -77,6 +77,15 @@ impl Machine {
         let room = SAFETY * (f64::from(limit) - self.estimate.smooth.average(self.now));
         let beside = (self.estimate.promised as f64 + f64::from(queries)) / room.max(0.0);
         Duration::try_from_secs_f64(mean.as_secs_f64() * alone.max(beside)).unwrap_or(Duration::MAX)
+    }
+
+    /// When a job that needs this long, and would be late, might not be. While others use everything nobody
+    /// knows; then it is told what everybody is told.
+    pub(super) fn until_it_would_fit(&self, needed: Duration, job: &Job) -> Duration {
+        if needed == Duration::MAX {
+            return self.drain(job.class);
+        }
+        needed.saturating_sub(job.deadline.since(self.now))
     }
 
     /// How long until those before a newcomer of `class` have been served.

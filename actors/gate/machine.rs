@@ -128,7 +128,9 @@ impl Machine {
             return Answer::Parked(id);
         }
         self.count_active(id);
-        if self.nobody_waits() && self.may_grant(&claim) {
+        // Whoever waits could not be granted, and a ceiling that stops them stops all whom they go before. So an
+        // arrival that may be granted overtakes nobody.
+        if self.may_grant(&claim) {
             self.grant(id);
             return Answer::Granted(id);
         }

@@ -1,6 +1,6 @@
 //! How a gate decides.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use crate::{signal::Name, user_limit};
 
@@ -87,5 +87,69 @@ impl Default for Policy {
             batch: 10,
             users: user_limit::Policy::default(),
         }
+    }
+}
+
+impl Policy {
+    /// Whether this policy makes sense.
+    ///
+    /// # Errors
+    /// The first rule that is broken. A gate with such a policy still lets somebody through and still refuses
+    /// nobody critical, but not as anybody would expect.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let shares = [self.warning, self.critical, self.critical_exit, self.long_share, self.pace];
+        if !shares.iter().all(|share| (0.0..=1.0).contains(share)) {
+            return Err(Invalid::NoShare);
+        }
+        if self.warning > self.critical {
+            return Err(Invalid::CriticalBelowWarning);
+        }
+        let times = [self.queue_wait, self.patience, self.nested_wait, self.undo_step, self.leak_after];
+        if times.iter().any(Duration::is_zero) || self.queue_factor == 0 || self.batch == 0 {
+            return Err(Invalid::Nothing);
+        }
+        Ok(())
+    }
+}
+
+/// Why a policy makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invalid {
+    /// A share is not from 0 to 1.
+    NoShare,
+    /// Critical is entered below Warning.
+    CriticalBelowWarning,
+    /// A time, a queue or a batch of nothing.
+    Nothing,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoShare => "a share must be from 0 to 1",
+            Self::CriticalBelowWarning => "critical must not be below warning",
+            Self::Nothing => "times, queues and batches must not be zero",
+        })
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_make_sense_and_nonsense_is_named() {
+        let policy = Policy::default();
+        assert_eq!(policy.check(), Ok(()));
+        let with = |change: fn(&mut Policy)| {
+            let mut policy = Policy::default();
+            change(&mut policy);
+            policy.check()
+        };
+        assert_eq!(with(|policy| policy.long_share = f64::NAN), Err(Invalid::NoShare));
+        assert_eq!(with(|policy| policy.warning = 0.95), Err(Invalid::CriticalBelowWarning));
+        assert_eq!(with(|policy| policy.queue_wait = Duration::ZERO), Err(Invalid::Nothing));
     }
 }

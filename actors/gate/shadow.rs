@@ -12,6 +12,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     mem,
+    time::Duration,
 };
 
 use crate::{
@@ -59,7 +60,7 @@ struct Life {
     began: Tick,
     granted: Option<Tick>,
     /// For how long the real one held, once that is known.
-    held: Option<std::time::Duration>,
+    held: Option<Duration>,
 }
 
 impl Shadow {
@@ -161,23 +162,22 @@ impl Shadow {
 
     /// Lets everything happen that was to happen by `now`, each at its moment.
     pub(super) fn catch_up(&mut self, now: Tick) {
-        loop {
-            let timer = self.machine.next_timer().filter(|&at| at <= now);
-            let ending = self.endings.first().copied().filter(|&(at, _)| at <= now);
-            match (timer, ending) {
-                (None, None) => break,
-                (Some(at), ending) if ending.is_none_or(|(end, _)| at <= end) => {
-                    self.machine.tick(at, &mut self.effects);
-                }
-                (_, Some((at, claim))) => {
-                    self.endings.pop_first();
-                    self.machine.release(claim, at, &mut self.effects);
-                    self.end(claim, at);
-                }
-                (Some(_), None) => {}
-            }
+        while let Some(at) = self.next_moment().filter(|&at| at <= now) {
+            // A timer comes before an ending of the same moment, as everywhere.
+            self.machine.tick(at, &mut self.effects);
             self.follow_effects();
+            if let Some(&ending @ (_, claim)) = self.endings.first().filter(|&&(end, _)| end <= at) {
+                self.endings.remove(&ending);
+                self.machine.release(claim, at, &mut self.effects);
+                self.end(claim, at);
+                self.follow_effects();
+            }
         }
+    }
+
+    fn next_moment(&self) -> Option<Tick> {
+        let ending = self.endings.first().map(|&(at, _)| at);
+        ending.into_iter().chain(self.machine.next_timer()).min()
     }
 
     /// Something about the gate itself changes.

@@ -181,9 +181,14 @@ impl Ticket {
         self.remember(Link::Entered(gate, Arc::downgrade(member)));
     }
 
-    /// Holds a membership for as long as the ticket lives. If two tasks came first at once, both hold one.
-    pub(super) fn joined(&self, gate: usize, member: Arc<Membership>) {
+    /// Holds a membership for as long as the ticket lives. If two tasks came first at once, one of them is given
+    /// its own back, to drop once no lock is held.
+    pub(super) fn joined(&self, gate: usize, member: Arc<Membership>) -> Option<Arc<Membership>> {
+        if self.membership(gate).is_some() {
+            return Some(member);
+        }
         self.remember(Link::Joined(gate, member));
+        None
     }
 
     fn remember(&self, link: Link) {

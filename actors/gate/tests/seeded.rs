@@ -60,6 +60,8 @@ struct Life {
     jobs: Vec<(JobId, Class, Tick)>,
     claims: HashMap<ClaimId, Known>,
     told: Vec<Effect>,
+    /// The use at which work that is not critical was held, while it is.
+    held_at: Option<u32>,
     hash: DefaultHasher,
 }
 
@@ -78,6 +80,7 @@ impl Life {
             jobs: Vec::new(),
             claims: HashMap::new(),
             told: Vec::new(),
+            held_at: None,
             hash: DefaultHasher::new(),
         }
     }
@@ -198,6 +201,15 @@ impl Life {
             4 => Change::PauseDurable(on),
             _ => Change::Batch(self.random.u32(1..100)),
         };
+        match change {
+            Change::CriticalOnly(true) => self.held_at = self.held_at.or(Some(self.machine.used().max(1))),
+            Change::CriticalOnly(false) => self.held_at = None,
+            Change::Shed(_)
+            | Change::UserLimit(_)
+            | Change::OmitOptional(_)
+            | Change::PauseDurable(_)
+            | Change::Batch(_) => {}
+        }
         self.machine.apply(change, self.now, &mut self.told);
         None
     }
@@ -214,13 +226,14 @@ impl Life {
 
     /// Enters in the books what was told, and holds it against the rules.
     fn follow(&mut self, before: &Before, arrived: Option<ClaimId>) {
+        let mut granted = Vec::from_iter(arrived);
         for effect in std::mem::take(&mut self.told) {
             format!("{effect:?}").hash(&mut self.hash);
             match effect {
                 Effect::Granted(claim) => {
                     let known = self.claims.get_mut(&claim).expect("only claims that are known are told of");
                     assert!(!std::mem::replace(&mut known.held, true), "{claim:?} is granted once");
-                    self.nobody_was_overtaken(before, claim);
+                    granted.push(claim);
                 }
                 Effect::Refused(claim, class, refusal) => {
                     let known = self.claims.remove(&claim).expect("only claims that are known are told of");
@@ -229,9 +242,8 @@ impl Life {
                 }
             }
         }
-        if let Some(claim) = arrived {
-            self.nobody_was_overtaken(before, claim);
-        }
+        granted.iter().for_each(|&claim| self.nobody_was_overtaken(before, claim));
+        self.ceilings_hold(&granted);
         self.check(before);
     }
 
@@ -247,6 +259,25 @@ impl Life {
             let excused = better.place == Place::Job || better.long;
             assert!(!waits || excused, "{granted:?} overtook {better:?}");
         }
+    }
+
+    /// After grants of none but one class, the use of the pool is at most at that class's ceiling.
+    fn ceilings_hold(&self, granted: &[ClaimId]) {
+        let claims: Vec<_> = granted.iter().filter_map(|&id| self.machine.claims.get(id)).collect();
+        let classes: Vec<_> = claims.iter().map(|claim| claim.served_as).collect();
+        let nested = claims.iter().any(|claim| claim.place == Place::Nested);
+        let Some(&class) = classes.first().filter(|&class| !nested && classes.iter().all(|c| c == class))
+        else {
+            return;
+        };
+        let percent = match (self.policy.reserve, class) {
+            (Reserve::Auto, _) | (_, Class::Critical) => 100,
+            (Reserve::Static, Class::Normal) => 92,
+            (Reserve::Static, Class::Sheddable | Class::Background) => 85,
+        };
+        let most = (self.machine.limit() * percent / 100).max(1);
+        let most = self.held_at.filter(|_| class != Class::Critical).map_or(most, |at| most.min(at));
+        assert!(self.machine.used() <= most, "{class}: {} of {most}", self.machine.used());
     }
 
     fn may_be_refused(&self, known: Known, reason: Reason, on_arrival: bool) {
