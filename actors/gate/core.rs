@@ -238,10 +238,9 @@ impl Core {
                 }
             }
         }
-        for Would { class, reason, user } in
-            self.shadow.as_mut().map(|s| s.take_refused()).unwrap_or_default()
-        {
-            self.after.refused.push(Refused { class, reason, user, would: true });
+        if let Some(shadow) = self.shadow.as_mut() {
+            let would = |Would { class, reason, user }| Refused { class, reason, user, would: true };
+            self.after.refused.extend(shadow.take_refused().into_iter().map(would));
         }
         // The list is kept, so that a grant allocates nothing.
         self.effects = effects;

@@ -14,23 +14,61 @@ use crate::{
 
 /// Over which time the use by others than jobs is averaged.
 const SMOOTHING: Duration = Duration::from_millis(100);
+/// How long the use is summed up before it goes into the average: an exponential for every grant would be a
+/// tenth of what a grant costs.
+const WINDOW: Duration = Duration::from_millis(1);
 /// The share of what others leave that jobs may count on.
 const SAFETY: f64 = 0.9;
 
 /// What is known of the load, as far as estimates need it.
 #[derive(Clone, Debug)]
 pub(super) struct Estimate {
-    /// Connections held by those whom a job's queries do not go before.
-    base: u32,
-    smooth: Ewma,
+    base: Base,
     /// Queries that were promised to whole jobs and are not done.
     promised: u64,
     jitter: Option<u64>,
 }
 
+/// The average number of connections held by those whom a job's queries do not go before.
+#[derive(Clone, Debug)]
+struct Base {
+    held: u32,
+    changed: Tick,
+    /// Since when `area` is summed up: connections times seconds.
+    since: Tick,
+    area: f64,
+    /// The average up to `since`.
+    smooth: Ewma,
+}
+
+impl Base {
+    const fn new() -> Self {
+        Self { held: 0, changed: Tick::ZERO, since: Tick::ZERO, area: 0.0, smooth: Ewma::new(SMOOTHING) }
+    }
+
+    fn change(&mut self, now: Tick, by: i32) {
+        self.area += f64::from(self.held) * now.since(self.changed).as_secs_f64();
+        self.changed = now;
+        self.held = self.held.saturating_add_signed(by);
+        if now.since(self.since) >= WINDOW {
+            self.smooth.set(self.since, self.area / now.since(self.since).as_secs_f64());
+            self.smooth.set(now, f64::from(self.held));
+            (self.since, self.area) = (now, 0.0);
+        }
+    }
+
+    fn average(&self, now: Tick) -> f64 {
+        let area = self.area + f64::from(self.held) * now.since(self.changed).as_secs_f64();
+        let mut smooth = self.smooth.clone();
+        let window = now.since(self.since).as_secs_f64();
+        smooth.set(self.since, if window > 0.0 { area / window } else { f64::from(self.held) });
+        smooth.average(now)
+    }
+}
+
 impl Estimate {
     pub(super) const fn new(seed: Option<u64>) -> Self {
-        Self { base: 0, smooth: Ewma::new(SMOOTHING), promised: 0, jitter: seed }
+        Self { base: Base::new(), promised: 0, jitter: seed }
     }
 
     pub(super) fn job_came(&mut self, queries: u32) {
@@ -55,8 +93,7 @@ impl Estimate {
 
     fn change(&mut self, claim: &Claim, now: Tick, by: i32) {
         if goes_before_jobs(claim) {
-            self.base = self.base.saturating_add_signed(by);
-            self.smooth.set(now, f64::from(self.base));
+            self.base.change(now, by);
         }
     }
 
@@ -74,7 +111,7 @@ impl Machine {
         let limit = self.limit().saturating_sub(self.outside);
         let at_once = queries.min(limit).min(self.users.limit().unwrap_or(limit)).max(1);
         let alone = f64::from(queries) / f64::from(at_once);
-        let room = SAFETY * (f64::from(limit) - self.estimate.smooth.average(self.now));
+        let room = SAFETY * (f64::from(limit) - self.estimate.base.average(self.now));
         let beside = (self.estimate.promised as f64 + f64::from(queries)) / room.max(0.0);
         Duration::try_from_secs_f64(mean.as_secs_f64() * alone.max(beside)).unwrap_or(Duration::MAX)
     }
@@ -128,6 +165,22 @@ const fn split_mix(state: &mut u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_average_use_does_not_depend_on_how_often_it_changes() {
+        let mut random = fastrand::Rng::with_seed(0x6a7e);
+        let (mut base, mut exact, mut now) = (Base::new(), Ewma::new(SMOOTHING), Tick::ZERO);
+        for _ in 0..5_000 {
+            let step = if random.u32(0..100) == 0 { 90_000 } else { random.u64(0..300) };
+            now = now + Duration::from_micros(step);
+            let by = if base.held == 0 || random.bool() && base.held < 50 { 1 } else { -1 };
+            base.change(now, by);
+            exact.set(now, f64::from(base.held));
+            let later = now + Duration::from_micros(random.u64(0..5_000));
+            let (average, exact) = (base.average(later), exact.average(later));
+            assert!((average - exact).abs() < 0.5, "{average} is not {exact}");
+        }
+    }
 
     #[test]
     fn the_wait_is_spread_over_as_much_again_and_the_same_seed_spreads_it_alike() {

@@ -91,11 +91,14 @@ impl Shared {
     }
 
     fn perform(&self, after: After) {
-        after.wake.into_iter().chain(after.wakes).for_each(Waker::wake);
+        if let Some(waker) = after.wake {
+            waker.wake();
+            after.wakes.into_iter().for_each(Waker::wake);
+        }
         if after.pressed {
             self.pressed.notify_one();
         }
-        if let Some(tell) = self.on_refused.get() {
+        if let Some(tell) = self.on_refused.get().filter(|_| !after.refused.is_empty()) {
             after.refused.iter().for_each(tell);
         }
         after.signals.into_iter().for_each(|signal| self.signals.emit(signal));
