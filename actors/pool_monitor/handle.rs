@@ -17,6 +17,7 @@ use std::{
     },
 };
 
+use metrics::counter;
 use parking_lot::Mutex;
 
 use super::{
@@ -27,6 +28,7 @@ use crate::{
     clock::{Clock, Tick},
     level::{Level, Mode, ModeCell},
     signal::{Action, Name, Signal, Signals, Step},
+    telemetry::WOULD_REJECT_TOTAL,
 };
 
 /// A pool, as its monitor knows it.
@@ -188,8 +190,11 @@ impl Monitor {
     fn perform_one(&self, effect: Effect, mode: Mode) {
         let pool = Arc::clone(&self.0.pool.name);
         let tell = |signal| self.0.pool.signals.emit(signal);
-        let apply = |action, step| {
+        let apply = |action: Action, step| {
             (self.0.pool.apply)(action, step);
+            if mode == Mode::Observe && step == Step::Taken {
+                counter!(WOULD_REJECT_TOTAL.name, "what" => action.name()).increment(1);
+            }
             let pool = Arc::clone(&self.0.pool.name);
             tell(Signal::Action { pool, action, step, would: mode == Mode::Observe });
         };
