@@ -31,3 +31,5 @@ pub mod simulate;
 pub use selfheal_actors::{
     alert, backoff, clock, level, mailbox, pool_monitor, signal, supervisor, telemetry, threshold, window,
 };
+
+pub mod db;

@@ -1,0 +1,172 @@
+//! A connection and its permit, which are never apart.
+//!
+//! The order is the invariant: the permit is had before the connection is asked for, and goes back after the
+//! connection is back. So the gate's count is never below the pool's, sqlx never queues, and whoever is granted
+//! a permit finds a connection. Whatever happens to the caller, a lease ends in [`Lease::give_back`], in a task
+//! where it must, and that task owns both.
+//!
+//! What comes back may be in any state: a query may still run at the server (then the return waits until it is
+//! done, bounded), a transaction may be open (then it is rolled back first), or the session may be unfit for the
+//! next caller (then it is closed, here and now, by dropping it: the server sees the end of the stream).
+
+use std::{sync::Arc, time::Duration};
+
+use selfheal_actors::gate::Permit;
+use sqlx::{Database, pool::PoolConnection};
+use sqlx_core::transaction::TransactionManager;
+use tokio::runtime::Handle;
+
+use super::{
+    backend::Backend,
+    classify::{ErrorClass, classify, sqlstate},
+    health,
+    pool::Shared,
+};
+
+/// A connection of the pool, with the permit to use it.
+pub(super) struct Lease<DB: Backend> {
+    pub(super) connection: PoolConnection<DB>,
+    pub(super) state: State,
+    /// `None` once the lease has been given back.
+    permit: Option<Permit>,
+    shared: Arc<Shared<DB>>,
+    runtime: Handle,
+}
+
+/// What a connection is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The next caller may have it.
+    Fit,
+    /// It must be closed: nobody knows what its session is in.
+    Unfit,
+    /// It is closed.
+    Gone,
+}
+
+/// What an error of the connection asks for, besides telling the caller.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Conclusion {
+    /// Nothing.
+    Done,
+    /// The server refuses writes: if it has become a standby, connections to it are of no use.
+    LookForFailover,
+}
+
+impl<DB: Backend> Lease<DB> {
+    const fn new(
+        connection: PoolConnection<DB>,
+        permit: Permit,
+        shared: Arc<Shared<DB>>,
+        runtime: Handle,
+    ) -> Self {
+        Self { connection, state: State::Fit, permit: Some(permit), shared, runtime }
+    }
+
+    /// Takes a connection for `permit`. Not cancel safe: run it in a task.
+    pub(super) async fn take(
+        shared: Arc<Shared<DB>>,
+        permit: Permit,
+        runtime: Handle,
+    ) -> Result<Self, sqlx::Error> {
+        let connection = shared.connection().await?;
+        Ok(Self::new(connection, permit, shared, runtime))
+    }
+
+    /// Closes the connection and takes another one, for the same permit.
+    pub(super) async fn replace(&mut self) -> Result<(), sqlx::Error> {
+        self.state = State::Gone;
+        drop(self.connection.return_to_pool());
+        self.connection = self.shared.connection().await?;
+        self.state = State::Fit;
+        Ok(())
+    }
+
+    pub(super) const fn shared(&self) -> &Arc<Shared<DB>> {
+        &self.shared
+    }
+
+    pub(super) const fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// What is to be concluded from an error that the connection gave.
+    pub(super) fn weigh(&mut self, error: &sqlx::Error) -> Conclusion {
+        if self.state == State::Gone {
+            return Conclusion::Done;
+        }
+        if classify(error) == ErrorClass::Interrupted || is_poisoned(error) {
+            self.state = State::Unfit;
+        }
+        // A transaction may be read-only because its owner wanted it so: only a standby is a failover.
+        let read_only = sqlstate(error).as_deref() == Some("25006");
+        if read_only && self.shared.failover.may_look() {
+            Conclusion::LookForFailover
+        } else {
+            Conclusion::Done
+        }
+    }
+
+    /// Does what was concluded, once the caller has its answer.
+    pub(super) async fn conclude(&mut self, conclusion: Conclusion) {
+        match conclusion {
+            Conclusion::Done => {}
+            Conclusion::LookForFailover => {
+                let standby = DB::is_standby(&mut self.connection);
+                if matches!(tokio::time::timeout(health::PATIENCE, standby).await, Ok(Ok(true))) {
+                    self.state = State::Unfit;
+                    self.shared.close_idle();
+                }
+            }
+        }
+    }
+
+    /// Gives the connection back, then the permit.
+    pub(super) async fn give_back(mut self) {
+        if let Some(permit) = self.permit.take() {
+            let back = self.send_back();
+            returned(back, self.shared.give_back_within, permit).await;
+        }
+    }
+
+    /// Starts the way back; what is left to do is the future's. Dropping the future closes the connection.
+    fn send_back(&mut self) -> impl Future<Output = ()> + Send + use<DB> {
+        if self.state == State::Fit {
+            let depth = <DB as Database>::TransactionManager::get_transaction_depth(&self.connection);
+            for _ in 0..depth {
+                <DB as Database>::TransactionManager::start_rollback(&mut self.connection);
+            }
+        }
+        let keep = self.state == State::Fit;
+        self.state = State::Gone;
+        let back = self.connection.return_to_pool();
+        async move {
+            if keep {
+                back.await;
+            }
+        }
+    }
+}
+
+/// The permit outlives the return.
+async fn returned(back: impl Future<Output = ()>, within: Duration, permit: Permit) {
+    // Out of time, the connection is dropped with the future: a dead peer must not keep the permit for ever.
+    let _ = tokio::time::timeout(within, back).await;
+    drop(permit);
+}
+
+impl<DB: Backend> Drop for Lease<DB> {
+    /// On the runtime on which it was taken, wherever it is dropped. If that runtime is gone, so is the
+    /// connection, and the permit with it.
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            let back = self.send_back();
+            self.runtime.spawn(returned(back, self.shared.give_back_within, permit));
+        }
+    }
+}
+
+/// The session's transaction has failed and somebody has left it so (SQLSTATE 25P02).
+pub(super) fn is_poisoned(error: &sqlx::Error) -> bool {
+    sqlstate(error).as_deref() == Some("25P02")
+}

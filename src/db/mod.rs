@@ -1,0 +1,31 @@
+//! A gate in front of sqlx: the same queries, but under pressure the important ones first.
+//!
+//! [`HealPool`] stands where an `sqlx::Pool` stood. Its `pool.rs` argues the design; `lease.rs` keeps a connection
+//! and its permit together; `call.rs` runs what a caller waits for in a task, so that a dropped caller leaks
+//! nothing; `health.rs` and `probe.rs` ask the server itself, outside the pool; `classify.rs` says what an error
+//! means.
+
+mod backend;
+mod call;
+mod classify;
+mod conn;
+mod error;
+mod executor;
+mod failover;
+mod health;
+mod lease;
+mod nesting;
+mod pool;
+mod probe;
+mod settings;
+mod statement;
+mod usage;
+
+pub use backend::{Backend, ConnectOptionsOf};
+pub use classify::{ErrorClass, classify, message};
+pub use conn::{HealConn, HealTransaction};
+pub use error::{Error, refusal};
+pub use pool::{HealPool, PgHealPool, SqliteHealPool};
+pub use probe::{Probe, ServerTruth};
+pub use settings::{Builder, Gap};
+pub use usage::Usage;
