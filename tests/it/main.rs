@@ -10,6 +10,11 @@
 mod api_errors;
 mod config;
 mod http_layer;
+#[path = "../guarded/mod.rs"]
+mod guarded;
+mod http_layer;
+mod pool_exhaustion;
+mod support;
 mod simulate_pool;
 mod supervision;
 mod support;
