@@ -1,4 +1,9 @@
 //! Integration tests on a private PostgreSQL.
 
-#[cfg(test)]
+#![expect(clippy::expect_used, clippy::panic, reason = "a broken expectation is how a test fails")]
+
+mod pool;
 mod server;
+mod server_truth;
+#[path = "../support/mod.rs"]
+mod support;

@@ -34,9 +34,10 @@ pub(crate) const SLOTS: u32 = 97;
 /// One test at a time may have the whole server.
 static USE: RwLock<()> = RwLock::const_new(());
 
-/// The server of this test binary.
+/// A server of this test binary.
 pub(crate) struct Server {
     port: u16,
+    bin: PathBuf,
     databases: AtomicU32,
     /// Holds the pipe that keeps the server alive.
     _keeper: Child,
@@ -49,6 +50,12 @@ pub(crate) struct Database {
     _use: Use,
 }
 
+/// Whether a server takes writes.
+enum Role {
+    Primary,
+    Standby,
+}
+
 /// For how much of the server a test has asked. Held, never read.
 enum Use {
     Shared { _guard: RwLockReadGuard<'static, ()> },
@@ -57,10 +64,15 @@ enum Use {
 
 /// The server, started by whoever asks first. `None`, said loudly, where there is no PostgreSQL; on a build
 /// server (`CI=true`) that is a failure instead, because there the tests must not be skipped.
+#[expect(clippy::print_stderr, reason = "a skipped test must not look like one that passed")]
 pub(crate) fn server() -> Option<&'static Server> {
     static SERVER: OnceLock<Option<Server>> = OnceLock::new();
     let server = SERVER.get_or_init(|| match binaries() {
-        Some(bin) => Some(Server::start(&bin)),
+        Some(bin) => {
+            let server = Server::start(bin, Role::Primary);
+            server.create_role();
+            Some(server)
+        }
         None => {
             assert_ne!(env("CI").as_deref(), Some("true"), "PostgreSQL is not installed");
             None
@@ -94,41 +106,63 @@ impl Server {
 
     /// A superuser's connection.
     pub(crate) async fn admin(&self) -> PgConnection {
-        PgConnection::connect_with(&options(self.port, "admin", "postgres")).await.expect("a superuser slot")
+        PgConnection::connect_with(&self.admin_options()).await.expect("a superuser slot")
     }
 
-    fn start(bin: &Path) -> Self {
-        let dir = std::env::temp_dir().join(format!("selfheal-pg-{}", std::process::id()));
+    /// Another server, which is a standby: it refuses writes. It ends when dropped.
+    pub(crate) fn standby(&self) -> Self {
+        Self::start(self.bin.clone(), Role::Standby)
+    }
+
+    /// How the superuser connects.
+    pub(crate) fn admin_options(&self) -> PgConnectOptions {
+        options(self.port, "admin", "postgres")
+    }
+
+    fn start(bin: PathBuf, role: Role) -> Self {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("selfheal-pg-{}-{number}", std::process::id()));
         fs::create_dir_all(&dir).expect("a directory for the server");
         let demotion = demotion(&dir);
-        initialize(bin, &dir, &demotion);
+        initialize(&bin, &dir, &demotion);
+        if matches!(role, Role::Standby) {
+            // Cut off from any primary: it stays as it is.
+            fs::write(dir.join("data/standby.signal"), "").expect("a signal");
+        }
         let port = free_port();
-        let keeper = keep(bin, &dir, &demotion, port);
-        let server = Self { port, databases: AtomicU32::new(0), _keeper: keeper };
-        server.wait_until_it_answers(&dir);
+        let keeper = keep(&bin, &dir, &demotion, port);
+        let server = Self { port, bin, databases: AtomicU32::new(0), _keeper: keeper };
+        let answers = server.ask(async |admin| drop(admin.ping().await));
+        assert!(answers, "no answer: {}", fs::read_to_string(dir.join("log")).unwrap_or_default());
         server
     }
 
-    /// On a thread with a runtime of its own, because the first test to come is on one already.
-    fn wait_until_it_answers(&self, dir: &Path) {
-        let log = dir.join("log");
-        let port = self.port;
-        let started = std::thread::spawn(move || {
+    fn create_role(&self) {
+        let created = self.ask(async |admin| {
+            admin.execute("create role app login").await.expect("a role");
+        });
+        assert!(created, "no answer");
+    }
+
+    /// Says something to the server once it answers, on a thread with a runtime of its own, because the test that
+    /// comes first is on one already. False if it does not answer within 30 seconds.
+    fn ask(&self, say: impl AsyncFnOnce(&mut PgConnection) + Send) -> bool {
+        let options = self.admin_options();
+        let ask = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
-                let admin = options(port, "admin", "postgres");
                 for _ in 0..600 {
-                    if let Ok(mut admin) = PgConnection::connect_with(&admin).await {
-                        admin.execute("create role app login").await.expect("a role");
+                    if let Ok(mut admin) = PgConnection::connect_with(&options).await {
+                        say(&mut admin).await;
                         return true;
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 false
             })
-        });
-        let started = started.join().expect("no panic");
-        assert!(started, "PostgreSQL does not answer: {}", fs::read_to_string(log).unwrap_or_default());
+        };
+        std::thread::scope(|scope| scope.spawn(ask).join().expect("no panic"))
     }
 }
 
