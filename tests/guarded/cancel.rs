@@ -58,6 +58,7 @@ pub(crate) async fn churn<DB: Backend>(
         all.dropped += seen.dropped;
     }
     eventually("at rest", || load(gate) == (0, 0) && pool.usage().in_use == 0).await;
+    assert!(gate.invariants().is_empty(), "{:?}", gate.invariants());
     all
 }
 
