@@ -2,8 +2,8 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a broken expectation is how a test fails")]
 
+#[path = "../guarded/mod.rs"]
+mod guarded;
 mod pool;
 mod server;
 mod server_truth;
-#[path = "../support/mod.rs"]
-mod support;

@@ -16,11 +16,11 @@ use tokio::{
 };
 
 use crate::{
-    server::{Database, SLOTS, server},
-    support::{
+    guarded::{
         cancel::{churn, poll_then_drop},
         eventually, guard, load, patient, seed,
     },
+    server::{Database, SLOTS, server},
 };
 
 async fn pool(database: &Database, max: u32) -> (PgHealPool, Gate) {

@@ -5,8 +5,8 @@ use selfheal_actors::signal::Signals;
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::{
+    guarded::{eventually, guard, patient},
     server::{SLOTS, server},
-    support::{eventually, guard, patient},
 };
 
 #[tokio::test]
