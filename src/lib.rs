@@ -23,8 +23,10 @@
 //! # Ok::<(), selfheal::supervisor::Invalid>(())
 //! ```
 
+pub mod admin;
 pub mod config;
 pub mod http;
+pub mod metrics;
 pub mod runtime;
 pub mod simulate;
 

@@ -32,6 +32,7 @@ use selfheal_actors::{
 };
 use serde::Deserialize;
 use tokio::sync::Notify;
+use tower::ServiceExt as _;
 use tower_layer::Layer as _;
 use tower_service::Service as _;
 
@@ -138,6 +139,28 @@ async fn callers_that_go_away_at_any_moment_leave_nothing_behind() {
     assert_eq!(gate.invariants(), Vec::<&str>::new());
 }
 
+#[tokio::test]
+async fn a_streamed_body_is_part_of_its_request_until_it_ends() {
+    let (gate, registry) = guarded(endpoints(vec![Endpoint::new("/work")]));
+    let held = gate.clone();
+    let route = on_get(move || work(held.clone(), Steps { before: 0, holding: 0, streamed: 2 }));
+    let app = Router::new().route("/work", route).layer(layer(registry));
+    let response = app.oneshot(get_as("/work", "ann")).await.expect("it is infallible");
+    assert_eq!(
+        (gate.stats().in_flight, gate.stats().users),
+        (1, 1),
+        "the head has left, the request has not"
+    );
+    let mut body = response.into_body().into_data_stream();
+    for _ in 0..2 {
+        // Each frame finds its ticket and takes a connection; without one the body would break off.
+        body.next().await.expect("a frame").expect("a whole one");
+        assert_eq!(gate.stats().in_flight, 1);
+    }
+    assert!(body.next().await.is_none());
+    assert_eq!((gate.stats().in_flight, gate.stats().ticketless), (0, 0));
+}
+
 /// A handler that stands still until it is let go, and says how many stand in it.
 #[derive(Clone, Default)]
 struct Door {
@@ -158,10 +181,14 @@ impl Door {
         })
     }
 
+    /// Somebody stands in it; a test in which nobody ever does fails instead of hanging.
     async fn has_someone(&self) {
-        while self.inside.load(Ordering::SeqCst) == 0 {
-            tokio::task::yield_now().await;
-        }
+        let someone = async {
+            while self.inside.load(Ordering::SeqCst) == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), someone).await.expect("somebody comes");
     }
 }
 

@@ -1,0 +1,65 @@
+//! What the admin surface is made of: how to look, and the few things that can be done.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use selfheal_actors::{gate::Holder, level::Mode, signal::Name};
+
+use super::{access::Access, probes::Health, snapshot::Reading};
+
+type Ask<T> = Arc<dyn Fn() -> T + Send + Sync>;
+type AskAbout<A, T> = Arc<dyn Fn(&A) -> T + Send + Sync>;
+type Do<A, T> = Arc<dyn Fn(A) -> T + Send + Sync>;
+type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Handles to the parts that the admin surface shows and acts on. Every field is needed; none may wait for a
+/// database, an actor, or anything else that may be in trouble just then.
+#[derive(Clone)]
+pub struct State {
+    /// Who may look, and who may act.
+    pub access: Arc<Access>,
+    /// Whether `/metrics` stands behind the guard too.
+    pub guard_metrics: bool,
+    /// What the probes tell.
+    pub health: Ask<Health>,
+    /// Takes a reading of everything that is shown.
+    pub read: Ask<Reading>,
+    /// Who holds connections of the pool of this name; `None` if there is no such pool.
+    pub holders: AskAbout<str, Option<Vec<Holder>>>,
+    /// The configuration in force, with secrets as `***`.
+    pub config: Ask<serde_json::Value>,
+    /// Puts a mode in force and tells what it was before.
+    pub set_mode: Do<ModeChange, Mode>,
+    /// Restarts the child of this id.
+    pub restart_child: Do<Name, Pending<Result<(), NotRestarted>>>,
+    /// The metrics as text, after this reading; `None` if they are the host's to show.
+    pub render_metrics: AskAbout<Reading, Option<String>>,
+}
+
+/// A change of the mode, as an operator asked for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModeChange {
+    /// The mode to put in force.
+    pub mode: Mode,
+    /// Who asks.
+    pub by: Name,
+    /// Why.
+    pub reason: Name,
+}
+
+/// Why a child was not restarted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotRestarted {
+    /// There is no child of that id.
+    Unknown,
+    /// There is, and it could not be; with the reason.
+    Refused(String),
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("access", &self.access)
+            .field("guard_metrics", &self.guard_metrics)
+            .finish_non_exhaustive()
+    }
+}
