@@ -116,7 +116,7 @@ impl Exporter {
             ChildEvent::Stopped { reason } => drop(ended.insert(child.clone(), reason.name())),
             ChildEvent::StartFailed { .. } => drop(ended.insert(child.clone(), "start_failed")),
             ChildEvent::Abandoned => drop(ended.insert(child.clone(), "abandoned")),
-            ChildEvent::Started => drop(ended.remove(child)),
+            ChildEvent::Started | ChildEvent::GivenUp => drop(ended.remove(child)),
             ChildEvent::Restarted { .. } => {
                 // One of its group ended, and it was restarted with it.
                 let reason = ended.remove(child).unwrap_or("group");

@@ -16,6 +16,7 @@ mod api;
 mod error;
 mod failures;
 mod guard;
+mod kernel;
 mod metrics_route;
 mod probes;
 mod secret;
