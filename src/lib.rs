@@ -25,13 +25,15 @@
 
 pub mod admin;
 pub mod config;
+pub mod db;
 pub mod http;
 pub mod metrics;
 pub mod runtime;
 pub mod simulate;
 
+pub use db::{HealPool, PgHealPool, SqliteHealPool};
+pub use runtime::Heal;
 pub use selfheal_actors::{
-    alert, backoff, clock, level, mailbox, pool_monitor, signal, supervisor, telemetry, threshold, window,
+    alert, backoff, clock, gate, level, mailbox, pool_monitor, signal, supervisor, telemetry, threshold,
+    user_limit, window,
 };
-
-pub mod db;

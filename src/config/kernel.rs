@@ -3,7 +3,7 @@
 //! The kernel does not know the config, and its policies have knobs that no file sets (timeouts of starts and
 //! stops, when a monitor counts as blind): those keep the kernel's defaults.
 
-use selfheal_actors::{backoff, pool_monitor, supervisor};
+use selfheal_actors::{backoff, gate, pool_monitor, supervisor, user_limit};
 
 use super::{
     policy::{Config, Reserve},
@@ -29,6 +29,24 @@ impl Config {
             batch_under_pressure: self.batching.under_pressure,
             user_limit: self.users.concurrent_under_pressure,
             ..pool_monitor::Policy::default()
+        }
+    }
+
+    /// The policy of the gate of the pool `name`; a pool without a table has the defaults.
+    #[must_use]
+    pub fn gate(&self, name: &str) -> gate::Policy {
+        let pool = self.pools.get(name).cloned().unwrap_or_default();
+        let concurrent_under_pressure = self.users.concurrent_under_pressure;
+        gate::Policy {
+            reserve: pool.reserve.into(),
+            warning: pool.warning,
+            critical: pool.critical,
+            critical_exit: pool.critical_exit,
+            long_share: pool.long_share,
+            leak_after: pool.leak_after,
+            batch: self.batching.normal,
+            users: user_limit::Policy { concurrent_under_pressure, ..user_limit::Policy::default() },
+            ..gate::Policy::default()
         }
     }
 }
@@ -75,6 +93,15 @@ impl Child {
 impl From<&Backoff> for backoff::Backoff {
     fn from(&Backoff { initial, factor, max }: &Backoff) -> Self {
         Self { initial, factor, max }
+    }
+}
+
+impl From<Reserve> for gate::Reserve {
+    fn from(reserve: Reserve) -> Self {
+        match reserve {
+            Reserve::Auto => Self::Auto,
+            Reserve::Static => Self::Static,
+        }
     }
 }
 

@@ -1,0 +1,157 @@
+//! How a host starts the runtime.
+
+use std::{fmt, net::SocketAddr, path::Path, sync::Arc};
+
+use selfheal_actors::{clock::Clock, signal::Name, supervisor::NotUp};
+
+use super::{
+    handle::Heal,
+    pool::AnyPool,
+    wiring::{self, Parts},
+};
+use crate::{
+    admin,
+    config::{Config, ConfigError, Environment, Source},
+    db::{Backend, HealPool},
+    http::{Identity, Unmatchable},
+    metrics::Exporter,
+};
+
+/// Says what the runtime works with; [`start`](Self::start) starts it.
+#[must_use = "nothing runs until it is started"]
+pub struct Builder {
+    pub(super) config: Config,
+    pub(super) pools: Vec<(Name, Arc<dyn AnyPool>)>,
+    pub(super) identity: Identity,
+    pub(super) clock: Clock,
+    pub(super) exporter: Option<Exporter>,
+    pub(super) inline: bool,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            config: Config::defaults(),
+            pools: Vec::new(),
+            identity: Identity::default(),
+            clock: Clock::system(),
+            exporter: None,
+            inline: false,
+        }
+    }
+
+    /// The policies, from a TOML file with the environment's `SELFHEAL__…` on top.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with every mistake at once.
+    pub fn config_file(self, path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let source = Source::file(path.as_ref()).with_environment(Environment::of_process());
+        Ok(self.config(Config::load(&source)?))
+    }
+
+    /// The policies, already loaded. Default: those of [`Config::defaults`].
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// A pool to guard, under the name that `[pools.NAME]` has it. Requests of endpoints that name no pool are
+    /// admitted by the first one.
+    pub fn pool<DB: Backend>(mut self, name: impl Into<Name>, pool: &HealPool<DB>) -> Self {
+        self.pools.push((name.into(), Arc::new(pool.clone())));
+        self
+    }
+
+    /// How callers are recognised. Default: the header `x-user-id`, else the peer's address.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = identity;
+        self
+    }
+
+    /// Where metrics are recorded. Default: the recorder that the host has installed, else a Prometheus recorder of
+    /// our own, shown at `/metrics`.
+    pub fn metrics(mut self, exporter: Exporter) -> Self {
+        self.exporter = Some(exporter);
+        self
+    }
+
+    /// Runs the actors on the current runtime, without threads of their own, and on `clock`: for tests.
+    pub fn inline(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self.inline = true;
+        self
+    }
+
+    /// Starts everything, on the current tokio runtime and two threads of its own, and waits until it is up.
+    ///
+    /// # Errors
+    /// [`StartError`]; then nothing is left running, and the pools work as if there were no runtime.
+    pub async fn start(self) -> Result<Heal, StartError> {
+        if self.pools.is_empty() {
+            return Err(StartError::NoPool);
+        }
+        let admin = self.config.admin.listen;
+        let parts = Parts::new(self)?;
+        let heal = Heal::new(wiring::start(parts).await.map_err(StartError::NotUp)?);
+        if let Some(address) = admin {
+            heal.serve_admin(address).await.map_err(|error| StartError::Admin { address, error })?;
+        }
+        Ok(heal)
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pools: Vec<_> = self.pools.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Builder").field("pools", &pools).field("inline", &self.inline).finish_non_exhaustive()
+    }
+}
+
+/// Why the runtime did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No pool was handed to the builder.
+    NoPool,
+    /// Endpoints of the config cannot be matched, or not told apart.
+    Endpoints(Vec<Unmatchable>),
+    /// A token of the config is unfit.
+    Token(admin::Unfit),
+    /// The actors did not come up.
+    NotUp(NotUp),
+    /// The admin surface's own listener could not be opened.
+    Admin {
+        /// Where it should have listened.
+        address: SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPool => {
+                f.write_str("there is no pool to guard: hand one to the builder, `.pool(\"main\", &pool)`")
+            }
+            Self::Endpoints(endpoints) => {
+                f.write_str("endpoints that cannot be matched:")?;
+                endpoints.iter().try_for_each(|endpoint| write!(f, " {endpoint};"))
+            }
+            Self::Token(unfit) => write!(f, "admin.token or admin.read_only_token: {unfit}"),
+            Self::NotUp(error) => write!(f, "the actors did not come up: {error}"),
+            Self::Admin { address, error } => write!(f, "admin.listen = \"{address}\": {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NotUp(error) => Some(error),
+            Self::Admin { error, .. } => Some(error),
+            Self::Token(unfit) => Some(unfit),
+            Self::NoPool | Self::Endpoints(_) => None,
+        }
+    }
+}

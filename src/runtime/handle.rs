@@ -1,0 +1,210 @@
+//! What a host holds of the runtime.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+};
+
+use axum::{Router, extract::connect_info::IntoMakeServiceWithConnectInfo};
+use selfheal_actors::{
+    alert::Incidents,
+    gate::{Gate, Ticket},
+    level::{Level, Mode},
+    signal::{Name, Signal},
+    supervisor::{Children, Refused},
+};
+use tokio::{net::TcpListener, runtime::Handle, task::JoinHandle};
+
+use super::{
+    builder::Builder,
+    guardian::Guardian,
+    reading,
+    wiring::{Pool, Running},
+};
+use crate::{
+    admin::{self, Health, ModeChange, NotRestarted, Reading},
+    config::Metrics,
+    http::{HealLayer, Optional},
+};
+
+/// The runtime, as a host holds it. Cheap to clone; clones are the same runtime. It runs until
+/// [`shutdown`](Self::shutdown), or until the last clone is gone.
+#[derive(Clone)]
+pub struct Heal(Arc<Running>);
+
+impl Heal {
+    /// How to start one.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(super) fn new(running: Running) -> Self {
+        Self(Arc::new(running))
+    }
+
+    /// What guards routes: `router.layer(heal.layer())`. Give it to the routes that are to be guarded, before the
+    /// admin router is merged in.
+    #[must_use]
+    pub fn layer(&self) -> HealLayer {
+        HealLayer::new(Arc::clone(&self.0.parts.registry))
+    }
+
+    /// Probes, metrics and the admin API, behind its guard. It must know its peers:
+    /// `into_make_service_with_connect_info::<SocketAddr>()`, as [`serve`](Self::serve) does.
+    pub fn admin_router(&self) -> Router {
+        admin::router(self.admin_state())
+    }
+
+    /// How far the runtime may go.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.0.parts.mode.get()
+    }
+
+    /// Puts a mode in force at once, everywhere, and returns the one before. `by` and `reason` are for the record.
+    pub fn set_mode(&self, mode: Mode, by: impl Into<Name>, reason: impl Into<Name>) -> Mode {
+        let from = self.0.parts.mode.set(mode);
+        if from != mode {
+            let (by, reason) = (by.into(), reason.into());
+            self.0.parts.signals.emit(Signal::Mode { from, to: mode, by, reason });
+        }
+        from
+    }
+
+    /// The gate in front of the pool `name`.
+    #[must_use]
+    pub fn gate(&self, name: &str) -> Option<Gate> {
+        self.pool(name).map(|pool| pool.gate.clone())
+    }
+
+    /// The level of the pool `name`.
+    #[must_use]
+    pub fn level(&self, name: &str) -> Option<Level> {
+        self.pool(name).map(|pool| pool.monitor.level())
+    }
+
+    /// How many items a batch on the pool `name` should have now: 10 when calm, 50 under pressure, as
+    /// `[batching]` says.
+    #[must_use]
+    pub fn batch_size(&self, name: &str) -> Option<u32> {
+        self.pool(name).map(|pool| pool.gate.params().batch)
+    }
+
+    /// The incidents that are remembered.
+    #[must_use]
+    pub fn incidents(&self) -> Incidents {
+        self.0.parts.incidents.clone()
+    }
+
+    /// The supervised children.
+    #[must_use]
+    pub fn children(&self) -> &Children {
+        self.0.guardian.children()
+    }
+
+    /// What keeps the actors alive.
+    #[must_use]
+    pub fn guardian(&self) -> &Guardian {
+        &self.0.guardian
+    }
+
+    /// Everything that is shown, as it is now. Taken from memory.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        reading::read(&self.0)
+    }
+
+    /// Work inside a request that may be left out under pressure: `None` if it was. Which pool is pressed is the
+    /// first one's to say. Cancel safe if the work is.
+    pub fn optional<F: Future>(&self, work: F) -> Optional<F> {
+        // The builder has seen to it that there is a pool.
+        let pool = &self.0.parts.pools[0];
+        let impact = pool.impact.clone();
+        Optional::new(work, pool.gate.clone(), move || impact.omitted())
+    }
+
+    /// Spawns `work` on the current runtime with the current request's ticket, so that what it does in the
+    /// database is still that request's.
+    pub fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        match Ticket::current() {
+            Some(ticket) => Handle::current().spawn(ticket.scope(work)),
+            None => Handle::current().spawn(work),
+        }
+    }
+
+    /// From now on the service is not ready: `/readyz` says so, and a load balancer sends no new requests.
+    pub fn drain(&self) {
+        self.0.draining.store(true, Ordering::Release);
+    }
+
+    /// Stops the actors in reverse order and waits for them, at most 30 s. Handles go on working: gates decide by
+    /// what was published last. Cancel safe: it is stopped all the same.
+    pub async fn shutdown(&self) {
+        self.drain();
+        self.0.guardian.stop().await;
+    }
+
+    /// The admin surface on a listener of its own.
+    pub(super) async fn serve_admin(&self, address: SocketAddr) -> io::Result<()> {
+        let listener = TcpListener::bind(address).await?;
+        tracing::info!(target: "selfheal", address = %listener.local_addr()?, "The admin surface has a listener of its own");
+        let app = with_peers(self.admin_router());
+        Handle::current().spawn(async move {
+            if let Err(error) = axum::serve(listener, app).await {
+                tracing::error!(target: "selfheal", %error, "The admin surface's listener has ended");
+            }
+        });
+        Ok(())
+    }
+
+    fn pool(&self, name: &str) -> Option<&Pool> {
+        self.0.parts.pools.iter().find(|pool| *pool.name == *name)
+    }
+
+    fn admin_state(&self) -> admin::State {
+        let (health, read, holders, config) = (self.clone(), self.clone(), self.clone(), self.clone());
+        let (set_mode, restart, exporter) = (self.clone(), self.clone(), Arc::clone(&self.0.parts.exporter));
+        admin::State {
+            access: Arc::clone(&self.0.parts.access),
+            guard_metrics: self.0.parts.config.admin.metrics == Metrics::Guarded,
+            health: Arc::new(move || health.health()),
+            read: Arc::new(move || read.reading()),
+            holders: Arc::new(move |pool| holders.gate(pool).map(|gate| gate.holders())),
+            config: Arc::new(move || serde_json::to_value(&config.0.parts.config).unwrap_or_default()),
+            set_mode: Arc::new(move |ModeChange { mode, by, reason }| set_mode.set_mode(mode, by, reason)),
+            restart_child: Arc::new(move |id| {
+                let heal = restart.clone();
+                Box::pin(async move { heal.restart_child(&id).await })
+            }),
+            render_metrics: Arc::new(move |reading| exporter.render(reading)),
+        }
+    }
+
+    fn health(&self) -> Health {
+        let up = self.0.guardian.is_up();
+        Health { alive: up, started: up, draining: self.0.is_draining() }
+    }
+
+    async fn restart_child(&self, id: &str) -> Result<(), NotRestarted> {
+        let children = self.children();
+        let child = children.all().into_iter().find(|child| *child.id == *id).ok_or(NotRestarted::Unknown)?;
+        children.restart(&child.supervisor, id).await.map_err(|refused| match refused {
+            Refused::NotFound => NotRestarted::Unknown,
+            other => NotRestarted::Refused(other.to_string()),
+        })
+    }
+}
+
+pub(super) fn with_peers(app: Router) -> IntoMakeServiceWithConnectInfo<Router, SocketAddr> {
+    app.into_make_service_with_connect_info::<SocketAddr>()
+}
+
+impl fmt::Debug for Heal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Heal").field("mode", &self.mode()).finish_non_exhaustive()
+    }
+}

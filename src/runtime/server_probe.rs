@@ -1,0 +1,106 @@
+//! The child `server-probe:NAME`: asks the database server what it has left, and sets the gate's limit by it.
+//!
+//! The connection over which it asks is opened on the control plane and stays open, so that the question can be
+//! asked when no new connection is to be had. A server that does not answer changes nothing: the limit stays, and
+//! what is the matter is found out by the pool itself, which has callers waiting for it.
+
+use std::{marker::PhantomData, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use selfheal_actors::gate::Gate;
+use tokio::{runtime::Handle, task::AbortHandle};
+
+use crate::{
+    admin,
+    db::{Backend, Probe},
+};
+
+/// How often the server is asked. Each time is one short query.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What the server said last; `None` until it has said anything.
+pub(super) type Census = Arc<ArcSwapOption<admin::Server>>;
+
+/// The actor.
+pub(super) struct ServerProbe<DB>(PhantomData<fn() -> DB>);
+
+impl<DB> ServerProbe<DB> {
+    pub(super) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// What it works with.
+pub(super) struct Asked<DB: Backend> {
+    pub(super) probe: Probe<DB>,
+    pub(super) gate: Gate,
+    pub(super) census: Census,
+}
+
+/// It is time to ask.
+pub(super) struct Due;
+
+/// What one generation has.
+pub(super) struct Asking<DB: Backend> {
+    asked: Asked<DB>,
+    next: Option<AbortHandle>,
+}
+
+impl<DB: Backend> Actor for ServerProbe<DB> {
+    type Msg = Due;
+    type State = Asking<DB>;
+    type Arguments = Asked<DB>;
+
+    /// Asks before it counts as started, so that the first request meets the right limit.
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Due>,
+        asked: Asked<DB>,
+    ) -> Result<Asking<DB>, ActorProcessingErr> {
+        let mut asking = Asking { asked, next: None };
+        asking.ask(&myself).await;
+        Ok(asking)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Due>,
+        _: Due,
+        asking: &mut Asking<DB>,
+    ) -> Result<(), ActorProcessingErr> {
+        asking.ask(&myself).await;
+        Ok(())
+    }
+}
+
+impl<DB: Backend> Asking<DB> {
+    async fn ask(&mut self, myself: &ActorRef<Due>) {
+        match self.asked.probe.server_truth().await {
+            Ok(Some(truth)) => {
+                self.asked.gate.set_limit(truth.limit);
+                let server = admin::Server { used: truth.used, max: truth.max, reserved: truth.reserved };
+                self.asked.census.store(Some(Arc::new(server)));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(target: "selfheal", pool = %self.asked.gate.pool(), %error, "no census")
+            }
+        }
+        let actor = myself.clone();
+        let next = Handle::current().spawn(async move {
+            tokio::time::sleep(EVERY).await;
+            // An actor that is gone asks no more.
+            let _ = actor.cast(Due);
+        });
+        self.next = Some(next.abort_handle());
+    }
+}
+
+impl<DB: Backend> Drop for Asking<DB> {
+    fn drop(&mut self) {
+        if let Some(next) = &self.next {
+            next.abort();
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Who hears of what. The one file that knows every actor.
+//!
+//! ```text
+//! root ─ alert
+//!      └ pools ─ pool-monitor:NAME …        server-probe:NAME … (where there is a server)
+//! ```
+//!
+//! Every signal goes to `alert`, which makes incidents of it, and to the metrics. A monitor looks at its pool's
+//! gate, and what its level asks for is published to that gate as parameters:
+//!
+//! | level | action | what the gate does |
+//! |---|---|---|
+//! | Warning | `shed` | refuses sheddable requests at the door |
+//! | Warning | `batch_size` | publishes 50 instead of 10 |
+//! | Warning | `user_limit` | 5 requests in flight and 5 connections a user |
+//! | Critical | `critical_only` | only critical work may use more connections than were in use |
+//! | Critical | `omit_optional` | optional work is left out of replies |
+//! | Critical | `pause_durable` | background work waits |
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use selfheal_actors::{
+    alert::{self, Alert, Impact, Incidents},
+    clock::{Clock, Tick},
+    gate::{Change, Gate},
+    level::{Class, ModeCell},
+    mailbox::Mailbox,
+    pool_monitor::{self, Monitor, PoolMonitor, Sample},
+    signal::{Action, Name, Signal, Signals, Step},
+    supervisor::{ChildPolicy, ChildSpec, Children, Context, NotUp, Policy, SupervisorSpec},
+};
+use tokio::{runtime::Handle, task::AbortHandle};
+
+use super::{
+    builder::{Builder, StartError},
+    guardian::{Build, Failure, Guardian, Options},
+    pool::AnyPool,
+    reading,
+    server_probe::Census,
+};
+use crate::{
+    admin::{Access, Token},
+    config::{Config, Replies},
+    http::{self, Affected, Endpoint, Endpoints, Felt, Jitter, Registry},
+    metrics::Exporter,
+};
+
+/// Signals that may wait for `alert`; what is pushed out is missing in an incident, and counted.
+const ALERT_MAILBOX: usize = 1024;
+/// Commands that may wait for a monitor.
+const MONITOR_MAILBOX: usize = 16;
+/// How often blind monitors are looked after, and how many times as often the metrics are kept up.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+const UPKEEP: u32 = 5;
+
+/// All parts, before anything runs.
+pub(super) struct Parts {
+    pub(super) config: Config,
+    pub(super) clock: Clock,
+    pub(super) mode: ModeCell,
+    pub(super) signals: Signals,
+    pub(super) incidents: Incidents,
+    pub(super) alerts: Mailbox<alert::Message>,
+    pub(super) children: Children,
+    pub(super) pools: Vec<Pool>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) access: Arc<Access>,
+    pub(super) exporter: Arc<Exporter>,
+    pub(super) started: Tick,
+    inline: bool,
+}
+
+/// A pool and what stands around it.
+#[derive(Clone)]
+pub(super) struct Pool {
+    pub(super) name: Name,
+    pub(super) pool: Arc<dyn AnyPool>,
+    pub(super) gate: Gate,
+    pub(super) monitor: Monitor,
+    pub(super) mailbox: Mailbox<pool_monitor::Message>,
+    pub(super) census: Census,
+    pub(super) impact: Impact,
+}
+
+/// All parts, running.
+pub(super) struct Running {
+    pub(super) parts: Parts,
+    pub(super) guardian: Guardian,
+    pub(super) draining: AtomicBool,
+    housekeeping: AbortHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.housekeeping.abort();
+    }
+}
+
+impl Parts {
+    pub(super) fn new(builder: Builder) -> Result<Self, StartError> {
+        let Builder { config, pools, identity, clock, exporter, inline } = builder;
+        let access = access(&config, &clock)?;
+        let endpoints = endpoints(&config)?;
+        let mode = ModeCell::new(config.runtime.mode);
+        let exporter = Arc::new(exporter.unwrap_or_else(Exporter::install));
+        let incidents = Incidents::new(alert::Policy::default(), mode.get(), clock.clone());
+        let alerts: Mailbox<alert::Message> = Mailbox::new("alert", ALERT_MAILBOX);
+        let (to_alert, to_metrics) = (alerts.clone(), Arc::clone(&exporter));
+        let signals = Signals::new(move |signal: Signal| {
+            to_metrics.hear(&signal);
+            to_alert.tell(signal.into());
+        });
+        let around =
+            Around { config: &config, clock: &clock, mode: &mode, signals: &signals, incidents: &incidents };
+        let pools: Vec<_> = pools.into_iter().map(|(name, pool)| around.pool(name, pool)).collect();
+        let mut registry = Registry::new(endpoints)
+            .identity(identity)
+            .clock(clock.clone())
+            .mode(mode.clone())
+            .jitter(Jitter::seeded(RandomState::new().hash_one(config.service.name.as_str())))
+            .impact(impact(&config, &pools));
+        for pool in &pools {
+            registry = registry.pool(Arc::clone(&pool.name), pool.gate.clone());
+        }
+        Ok(Self {
+            access: Arc::new(access),
+            registry: Arc::new(registry),
+            started: clock.now(),
+            children: Children::new(),
+            config,
+            clock,
+            mode,
+            signals,
+            incidents,
+            alerts,
+            pools,
+            exporter,
+            inline,
+        })
+    }
+
+    /// The tree, anew for each epoch. What it remembers is in the handles.
+    fn tree(&self) -> Build {
+        let policy = self.config.supervision.policy();
+        let (incidents, alerts, pools) = (self.incidents.clone(), self.alerts.clone(), self.pools.clone());
+        let context = self.context();
+        Arc::new(move |_| {
+            let (incidents, alerts) = (incidents.clone(), alerts.clone());
+            let alert = ChildSpec::actor(ChildPolicy::permanent("alert"), move || {
+                (Alert, (incidents.clone(), alerts.clone()))
+            });
+            let watchers = SupervisorSpec {
+                name: "pools".into(),
+                policy,
+                children: pools.iter().flat_map(Pool::children).collect(),
+            };
+            let watchers = watchers.under(ChildPolicy::permanent("pools").supervisor(), context.clone());
+            SupervisorSpec { name: "root".into(), policy: root(policy), children: vec![alert, watchers] }
+        })
+    }
+
+    fn context(&self) -> Context {
+        Context { clock: self.clock.clone(), signals: self.signals.clone(), children: self.children.clone() }
+    }
+}
+
+/// The root treats its two children as any supervisor does: their strategy is theirs alone.
+fn root(policy: Policy) -> Policy {
+    Policy { strategy: selfheal_actors::supervisor::Strategy::OneForOne, ..policy }
+}
+
+impl Pool {
+    fn children(&self) -> Vec<ChildSpec> {
+        let (monitor, mailbox) = (self.monitor.clone(), self.mailbox.clone());
+        let watcher = ChildSpec::actor(ChildPolicy::permanent(Arc::clone(mailbox.child())), move || {
+            (PoolMonitor, (monitor.clone(), mailbox.clone()))
+        });
+        let probe = self.pool.server_probe(&self.name, &self.gate, &self.census);
+        std::iter::once(watcher).chain(probe).collect()
+    }
+}
+
+/// What a pool's parts are made of.
+struct Around<'a> {
+    config: &'a Config,
+    clock: &'a Clock,
+    mode: &'a ModeCell,
+    signals: &'a Signals,
+    incidents: &'a Incidents,
+}
+
+impl Around<'_> {
+    fn pool(&self, name: Name, pool: Arc<dyn AnyPool>) -> Pool {
+        let mut policy = self.config.gate(&name);
+        policy.nested_reserve = pool.nested_reserve();
+        let gate = Gate::new(
+            Arc::clone(&name),
+            policy,
+            pool.max(),
+            self.clock.clone(),
+            self.mode.clone(),
+            self.signals.clone(),
+        );
+        pool.attach(gate.clone(), self.mode.clone(), self.signals.clone());
+        let monitor = Monitor::new(self.watched(&name, &gate), self.config.pool_monitor(&name));
+        let mailbox = Mailbox::new(format!("pool-monitor:{name}"), MONITOR_MAILBOX);
+        let impact = self.incidents.impact(&format!("pool:{name}"));
+        Pool { name, pool, gate, monitor, mailbox, census: Census::default(), impact }
+    }
+
+    fn watched(&self, name: &Name, gate: &Gate) -> pool_monitor::Pool {
+        let (look, apply, pressed) = (gate.clone(), gate.clone(), gate.clone());
+        pool_monitor::Pool {
+            name: Arc::clone(name),
+            clock: self.clock.clone(),
+            mode: self.mode.clone(),
+            signals: self.signals.clone(),
+            look: Box::new(move || Some(sample(&look))),
+            apply: Box::new(move |action, step| apply.apply(change(action, step))),
+            pressed: Box::new(move || {
+                let gate = pressed.clone();
+                Box::pin(async move { gate.pressure_changed().await })
+            }),
+        }
+    }
+}
+
+fn sample(gate: &Gate) -> Sample {
+    gate.tick();
+    let stats = gate.stats();
+    // Background work is paused by a level, so it must not hold the level that pauses it.
+    let background = stats.waiting[Class::Background.index()];
+    Sample {
+        in_use: stats.in_use,
+        max: stats.limit,
+        waiting: stats.waiting_in_all() - background,
+        waiting_critical: stats.waiting[Class::Critical.index()],
+    }
+}
+
+const fn change(action: Action, step: Step) -> Change {
+    let on = matches!(step, Step::Taken);
+    match action {
+        Action::Shed => Change::Shed(on),
+        Action::Batch { from, to } => Change::Batch(if on { to } else { from }),
+        Action::UserLimit { limit } => Change::UserLimit(if on { Some(limit) } else { None }),
+        Action::CriticalOnly => Change::CriticalOnly(on),
+        Action::OmitOptional => Change::OmitOptional(on),
+        Action::PauseDurable => Change::PauseDurable(on),
+    }
+}
+
+fn endpoints(config: &Config) -> Result<Endpoints, StartError> {
+    let endpoint = |of: &crate::config::Endpoint| Endpoint {
+        method: of.method.clone(),
+        class: of.class,
+        replies: match of.replies {
+            Replies::Json => http::Replies::Json,
+            Replies::Any => http::Replies::Any,
+        },
+        deadline: of.deadline.unwrap_or(Endpoint::DEADLINE),
+        pool: of.pool.as_deref().map(Name::from),
+        ..Endpoint::new(of.path.as_str())
+    };
+    let endpoints = config.endpoints.iter().map(endpoint).collect();
+    Endpoints::new(endpoints, Endpoint::unlisted()).map_err(StartError::Endpoints)
+}
+
+fn access(config: &Config, clock: &Clock) -> Result<Access, StartError> {
+    let token = |secret: &Option<crate::config::Secret>| {
+        secret.as_ref().map(|secret| Token::new(secret.expose())).transpose().map_err(StartError::Token)
+    };
+    Ok(Access::new(clock.clone())
+        .token(token(&config.admin.token)?)
+        .read_only_token(token(&config.admin.read_only_token)?)
+        .read_only(config.admin.read_only))
+}
+
+/// What callers feel counts for the incident of the pool that their endpoint uses.
+fn impact(config: &Config, pools: &[Pool]) -> http::Impact {
+    let of = |name: &str| pools.iter().find(|pool| *pool.name == *name).map(|pool| pool.impact.clone());
+    let first = pools.first().map(|pool| pool.impact.clone());
+    let by_endpoint: HashMap<Name, Impact> = config
+        .endpoints
+        .iter()
+        .filter_map(|endpoint| Some((endpoint.path.as_str().into(), of(endpoint.pool.as_deref()?)?)))
+        .collect();
+    let users = RandomState::new();
+    http::Impact::new(move |affected: &Affected<'_>| {
+        let Some(impact) = by_endpoint.get(affected.endpoint).or(first.as_ref()).filter(|_| !affected.would)
+        else {
+            return;
+        };
+        let user = affected.user.map(|user| users.hash_one(user));
+        match affected.felt {
+            Felt::Shed => impact.shed(user),
+            Felt::Late => impact.late(user),
+            Felt::Failed => impact.failed(user),
+        }
+    })
+}
+
+/// Starts the guardian and, with it, everything else.
+pub(super) async fn start(parts: Parts) -> Result<Running, NotUp> {
+    let mut options = Options::new(parts.context());
+    options.on_failure = told_directly(&parts.incidents);
+    let guardian = match parts.inline {
+        true => Guardian::inline(parts.tree(), options).await?,
+        false => Guardian::start(parts.tree(), options).await?,
+    };
+    let housekeeping = Handle::current().spawn(keep_house(&parts)).abort_handle();
+    Ok(Running { parts, guardian, draining: AtomicBool::new(false), housekeeping })
+}
+
+/// Nobody is left to read a mailbox by then, so the incidents are told directly.
+fn told_directly(incidents: &Incidents) -> Arc<dyn Fn(Failure) + Send + Sync> {
+    let incidents = incidents.clone();
+    Arc::new(move |failure| {
+        tracing::error!(
+            target: "selfheal",
+            epoch = failure.epoch.0,
+            cause = %failure.cause,
+            "FAILURE: The control plane is given up; the service serves on without healing"
+        );
+        incidents.hear(&Signal::Escalated { supervisor: "guardian".into(), root: true });
+        incidents.tick();
+    })
+}
+
+/// On the host's own runtime, so that it goes on with every actor dead: a monitor that no longer looks lets go of
+/// what it forced, and observations of metrics do not pile up.
+fn keep_house(parts: &Parts) -> impl Future<Output = ()> + Send + use<> {
+    let monitors: Vec<_> = parts.pools.iter().map(|pool| pool.monitor.clone()).collect();
+    let (exporter, quick) = (Arc::clone(&parts.exporter), reading::Quick::of(parts));
+    async move {
+        for beat in 1_u32.. {
+            tokio::time::sleep(HOUSEKEEPING).await;
+            monitors.iter().for_each(Monitor::tick);
+            if beat.is_multiple_of(UPKEEP) {
+                exporter.upkeep(&quick.read());
+            }
+        }
+    }
+}
+
+impl Running {
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}
