@@ -18,6 +18,7 @@ mod driver;
 mod forest;
 mod pool;
 mod pools;
+mod setup;
 mod tree;
 
 #[cfg(test)]
@@ -34,7 +35,7 @@ use selfheal_actors::supervisor;
 pub use pool::Pool;
 pub use tree::{Invalid, Tree, TreeChild};
 
-/// What is simulated.
+/// What is simulated; made of a [`Config`](crate::config::Config).
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// Trees to try out.
@@ -45,12 +46,18 @@ pub struct Setup {
     pub supervision: supervisor::Policy,
 }
 
-/// Plays the trace `input` and writes what comes of it to `output`, line by line. `seed` feeds what a policy
-/// leaves to chance, which is jitter; supervision leaves nothing to chance.
+/// Plays the trace `input` under a config, or a [`Setup`], and writes what comes of it to `output`, line by line.
+/// `seed` feeds what a policy leaves to chance, which is jitter; supervision leaves nothing to chance.
 ///
 /// # Errors
 /// [`Error`], at the first line that cannot be played. What came before it has been written.
-pub fn run(setup: Setup, input: impl BufRead, output: impl Write, seed: u64) -> Result<(), Error> {
+pub fn run(
+    config: impl Into<Setup>,
+    input: impl BufRead,
+    output: impl Write,
+    seed: u64,
+) -> Result<(), Error> {
+    let setup = config.into();
     let trees = tree::Trees::new(&setup).map_err(Error::Setup)?;
     let pools = pools::Pools::new(setup.pools, seed);
     let parts: Vec<Box<dyn Part>> = vec![Box::new(trees), Box::new(pools), Box::new(alerts::Alerts::new())];

@@ -8,6 +8,7 @@ use selfheal_actors::{
 };
 
 use super::*;
+use crate::config::{Config, Source};
 
 fn plain(strategy: Strategy, max_restarts: u32) -> Policy {
     let within = Duration::from_secs(3600);
@@ -274,4 +275,46 @@ fn trees_that_do_not_fit_together_are_refused() {
     assert_eq!(refused(two), "tree u has two parents");
     let twice = vec![tree("s", policy, vec![worker("c"), worker("c")])];
     assert_eq!(refused(twice), "tree s: two children are named c");
+}
+
+#[test]
+fn a_config_is_played_as_it_stands() {
+    let config = r#"
+        [pools.main]
+        [supervision]
+        max_restarts = 0
+        [[tree]]
+        name = "s"
+        strategy = "rest_for_one"
+        max_restarts = 2
+        within = "1h"
+        auto_shutdown = "any_significant"
+        children = [
+            { id = "c1", start = ["ok", "fail", "ok"] },
+            { id = "inner", supervisor = "s2" },
+            { id = "c3", restart = "transient", significant = true },
+        ]
+        [[tree]]
+        name = "s2"
+        children = [{ id = "leaf" }]
+    "#;
+    let config = Config::load(&Source::text("selfheal.toml", config)).expect("it is valid");
+    let trace = r#"{"at_ms":1,"exit":"c1","reason":"panic"}
+{"at_ms":1,"expect_tree":"s"}
+{"at_ms":2,"exit":"c3","reason":"normal"}
+{"at_ms":2,"expect_tree":"s"}
+{"at_ms":3,"exit":"pool-monitor:main","reason":"panic"}
+{"at_ms":3,"expect_tree":"root"}"#;
+    let mut output = Vec::new();
+    run(&config, trace.as_bytes(), &mut output, 0).expect("the trace can be played");
+    let output = String::from_utf8(output).expect("JSON is UTF-8");
+    let states: Vec<_> = output.lines().filter(|line| line.contains("\"state\"")).collect();
+    assert_eq!(
+        states,
+        [
+            r#"{"at_ms":1,"supervisor":"s","state":"running","reason":null,"running":["c1","inner","c3"],"specs":["c1","inner","c3"],"starts":{"c1":3,"inner":2,"c3":2}}"#,
+            r#"{"at_ms":2,"supervisor":"s","state":"terminated","reason":"shutdown","running":[],"specs":[],"starts":{"c1":3,"inner":2,"c3":2}}"#,
+            r#"{"at_ms":3,"supervisor":"root","state":"terminated","reason":"shutdown","running":[],"specs":[],"starts":{"alert":1,"pools":1}}"#,
+        ]
+    );
 }

@@ -1,0 +1,43 @@
+//! What a config has to be simulated.
+
+use selfheal_actors::gate;
+
+use super::{
+    Pool, Setup,
+    tree::{Tree, TreeChild},
+};
+use crate::config::{self, Config, Start};
+
+impl From<&Config> for Setup {
+    fn from(config: &Config) -> Self {
+        Self {
+            trees: config.trees.iter().map(Tree::from).collect(),
+            pools: config.pools.keys().map(|name| pool(config, name)).collect(),
+            supervision: config.supervision.policy(),
+        }
+    }
+}
+
+/// Jitter is off: a policy has no key that asks for it.
+fn pool(config: &Config, name: &str) -> Pool {
+    let gate = gate::Policy { retry_jitter: false, ..config.gate(name) };
+    let max = config.pools.get(name).map_or(0, |pool| pool.max);
+    Pool { name: name.into(), max, gate, monitor: config.pool_monitor(name) }
+}
+
+impl From<&config::Tree> for Tree {
+    fn from(tree: &config::Tree) -> Self {
+        let children = tree.children.iter().map(TreeChild::from).collect();
+        Self { name: tree.name.as_str().into(), policy: tree.policy(), children }
+    }
+}
+
+impl From<&config::Child> for TreeChild {
+    fn from(child: &config::Child) -> Self {
+        let starts = child.start.iter().map(|start| *start == Start::Ok).collect();
+        let supervised = child.supervisor.as_deref();
+        let child = supervised
+            .map_or_else(|| Self::worker(child.policy()), |tree| Self::supervisor(child.policy(), tree));
+        Self { starts, ..child }
+    }
+}
