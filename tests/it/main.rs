@@ -14,6 +14,8 @@ mod config;
 mod guarded;
 mod http_layer;
 mod pool_exhaustion;
+mod pool_exhaustion_drill;
+mod serve;
 mod simulate_pool;
 mod supervision;
 mod support;

@@ -4,10 +4,18 @@
 //! 1 the command failed or found something invalid, 2 it was called wrongly.
 
 mod check;
+mod client;
 mod completions;
 mod config;
+mod desk;
+mod drill;
+mod log;
 mod output;
 mod schema;
+mod serve;
+mod simulate;
+mod table;
+mod web;
 
 use std::process::ExitCode;
 
@@ -15,10 +23,10 @@ use clap::{Parser, Subcommand};
 
 /// A runtime that lets a service heal itself.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -30,15 +38,39 @@ enum Command {
     /// Print the config: as it could be, or as it is in force.
     #[command(subcommand)]
     Config(config::Command),
+    /// Run the reference service, with the runtime embedded; also without a command.
+    Serve(serve::Args),
+    /// Replay an incident for real, without and with healing.
+    Drill(drill::Args),
+    /// Replay a trace against a config in virtual time: what would it have done?
+    Simulate(simulate::Args),
+    /// Show how a running service is.
+    Status(client::Service),
+    /// Show the pools of a running service.
+    Pools(client::Pools),
+    /// Show the incidents of a running service, newest first.
+    Incidents(client::Service),
+    /// Show the supervised children of a running service.
+    Children(client::Service),
+    /// Say how far healing may go in a running service.
+    Mode(client::SetMode),
     /// Print the completion script of a shell.
     Completions(completions::Args),
 }
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let outcome = match Cli::parse().command.unwrap_or(Command::Serve(serve::Args::default())) {
         Command::Check(args) => check::run(&args),
         Command::Schema => schema::run(),
         Command::Config(command) => config::run(&command),
+        Command::Serve(args) => serve::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Status(service) => client::status(&service),
+        Command::Pools(args) => client::pools(&args),
+        Command::Incidents(service) => client::incidents(&service),
+        Command::Children(service) => client::children(&service),
+        Command::Mode(args) => client::mode(&args),
+        Command::Drill(args) => drill::run(&args),
         Command::Completions(args) => completions::run(&args),
     };
     output::exit(outcome)

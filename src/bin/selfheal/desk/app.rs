@@ -1,0 +1,40 @@
+//! The desk put together: pool, runtime and routes. This is all that a host has to write.
+
+use std::time::Duration;
+
+use axum::Router;
+use selfheal::{Heal, config::Config, http::Failure};
+
+use super::{
+    routes::{self, Verbatim},
+    store::{Desk, Guarded, Plain},
+};
+
+/// What the desk's pool is called in config, metrics and incidents.
+pub(crate) const POOL: &str = "main";
+
+/// The desk behind the runtime, and the runtime.
+///
+/// # Errors
+///
+/// If the runtime cannot start.
+pub(crate) async fn healed(
+    pool: &Guarded,
+    config: Config,
+    hold: Duration,
+) -> Result<(Router, Heal), Box<dyn std::error::Error>> {
+    let builder = Heal::builder().config(config);
+    let builder = match pool {
+        Guarded::Postgres(pool) => builder.pool(POOL, pool),
+        Guarded::Sqlite(pool) => builder.pool(POOL, pool),
+    };
+    let heal = builder.start().await?;
+    let desk = Desk::healed(pool.clone(), heal.clone(), hold);
+    let app = routes::router::<Failure>(desk).layer(heal.layer()).merge(heal.admin_router());
+    Ok((app, heal))
+}
+
+/// The desk as a host without the runtime would have it.
+pub(crate) fn plain(pool: &Plain, hold: Duration) -> Router {
+    routes::router::<Verbatim>(Desk::plain(pool.clone(), hold))
+}

@@ -1,0 +1,159 @@
+//! Where the desk's queries go: one of two databases, healed or plain.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use selfheal::{Heal, HealPool, db};
+use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
+
+use super::{
+    POOL_MAX,
+    ask::{Ask, Count},
+    postgres, sqlite,
+};
+
+/// A pool behind its gate.
+#[derive(Clone)]
+pub(crate) enum Guarded {
+    Postgres(HealPool<Postgres>),
+    Sqlite(HealPool<Sqlite>),
+}
+
+/// A pool as most hosts have it.
+#[derive(Clone)]
+pub(crate) enum Plain {
+    Postgres(PgPool),
+    Sqlite(SqlitePool),
+}
+
+/// The desk's database.
+#[derive(Clone)]
+pub(crate) enum Store {
+    Guarded(Guarded),
+    Plain(Plain),
+}
+
+impl Guarded {
+    /// A guarded pool on the database at `url`, whose tables are made and filled unless they are.
+    ///
+    /// # Errors
+    ///
+    /// If the database cannot be reached or refuses its tables.
+    pub(crate) async fn open(url: &str) -> Result<Self, db::Error> {
+        if url.starts_with("postgres") {
+            let pool = HealPool::<Postgres>::builder().max(POOL_MAX).connect(url).await?;
+            postgres::prepare(&mut *pool.acquire().await?).await?;
+            Ok(Self::Postgres(pool))
+        } else {
+            let pool =
+                HealPool::<Sqlite>::builder().max(POOL_MAX).connect_with(sqlite::options(url)?).await?;
+            sqlite::prepare(&mut *pool.acquire().await?).await?;
+            Ok(Self::Sqlite(pool))
+        }
+    }
+
+    /// Closes every connection.
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Postgres(pool) => pool.close().await,
+            Self::Sqlite(pool) => pool.close().await,
+        }
+    }
+}
+
+/// What every handler of the desk needs. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Desk(Arc<Parts>);
+
+struct Parts {
+    store: Store,
+    heal: Option<Heal>,
+    hold: Duration,
+}
+
+/// Why a query was not answered.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// The pool or the database says no. The gate's refusal travels in it.
+    Database(sqlx::Error),
+    /// A query's task ended without an answer.
+    Task(tokio::task::JoinError),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Database(error) => error.fmt(f),
+            Self::Task(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Database(error) => Some(error),
+            Self::Task(error) => Some(error),
+        }
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<db::Error> for Error {
+    fn from(error: db::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+impl Desk {
+    /// A desk behind its gate, whose queries each hold their connection for `hold` besides the time they take.
+    pub(crate) fn healed(pool: Guarded, heal: Heal, hold: Duration) -> Self {
+        Self(Arc::new(Parts { store: Store::Guarded(pool), heal: Some(heal), hold }))
+    }
+
+    /// A desk as most hosts would build it.
+    pub(crate) fn plain(pool: Plain, hold: Duration) -> Self {
+        Self(Arc::new(Parts { store: Store::Plain(pool), heal: None, hold }))
+    }
+
+    /// Asks the database, on a connection of its own.
+    pub(crate) async fn ask(&self, ask: Ask) -> Result<Vec<Count>, Error> {
+        let hold = self.0.hold * ask.weight;
+        match &self.0.store {
+            Store::Guarded(Guarded::Postgres(pool)) => {
+                let mut connection = pool.operation(ask.operation).acquire().await?;
+                Ok(postgres::answer(&mut connection, ask, hold).await?)
+            }
+            Store::Guarded(Guarded::Sqlite(pool)) => {
+                let mut connection = pool.operation(ask.operation).acquire().await?;
+                Ok(sqlite::answer(&mut connection, ask, hold).await?)
+            }
+            Store::Plain(Plain::Postgres(pool)) => {
+                Ok(postgres::answer(&mut *pool.acquire().await?, ask, hold).await?)
+            }
+            Store::Plain(Plain::Sqlite(pool)) => {
+                Ok(sqlite::answer(&mut *pool.acquire().await?, ask, hold).await?)
+            }
+        }
+    }
+
+    /// Asks the database for a number.
+    pub(crate) async fn number(&self, ask: Ask) -> Result<i64, Error> {
+        Ok(self.ask(ask).await?.first().map_or(0, |(_, number)| *number))
+    }
+
+    /// Makes `work` optional: without an outcome if it was left out.
+    pub(crate) async fn optional<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<Option<T>, Error> {
+        match &self.0.heal {
+            Some(heal) => heal.optional(work).await.transpose(),
+            None => work.await.map(Some),
+        }
+    }
+}

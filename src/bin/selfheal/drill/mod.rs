@@ -1,0 +1,98 @@
+//! `selfheal drill`: the incidents of the reference service, replayed for real.
+//!
+//! Each drill puts the same load on the same service twice, over real HTTP and on a real database: first plain,
+//! as most hosts are built, then healed. It prints what happened, with measured times, and fails if the plain
+//! service did not fail (then nothing was shown) or the healed one broke a promise.
+
+mod figures;
+mod lab;
+mod load;
+mod pool;
+mod service;
+mod story;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+
+use selfheal::{clock::Clock, level};
+
+use crate::{
+    log::Ear,
+    output::{self, Outcome},
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The incident to replay.
+    #[arg(default_value = "all")]
+    incident: Incident,
+    /// Replay it on this PostgreSQL server, in a schema of its own that is dropped afterwards, instead of on
+    /// SQLite in a temporary folder.
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+    /// Print the figures only, one JSON object a drill.
+    #[arg(long)]
+    json: bool,
+    /// Feeds the arrivals of the load; the same seed is the same load.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How far healing may go: "observe" decides and counts, and acts on nothing.
+    #[arg(long, default_value = "act")]
+    mode: Mode,
+}
+
+/// A mode in which there is something to see.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Mode {
+    /// Heal.
+    Act,
+    /// Only count what would have been done.
+    Observe,
+}
+
+impl From<Mode> for level::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Act => Self::Act,
+            Mode::Observe => Self::Observe,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Incident {
+    /// Ten users open a dashboard of 160 queries each, on a pool of 100 connections.
+    Pool,
+    /// All of them.
+    All,
+}
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let passed = match args.incident {
+        Incident::Pool | Incident::All => runtime.block_on(replay_pool(args))?,
+    };
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn replay_pool(args: &Args) -> Result<bool, Box<dyn std::error::Error>> {
+    let clock = Clock::system();
+    let ear = Ear::open(clock.clone());
+    let setting = pool::Setting { seed: args.seed, mode: args.mode.into(), ear, clock };
+    let mut lab = lab::Lab::open(args.database_url.as_deref()).await?;
+    let replayed = tokio::select! {
+        replayed = pool::replay(&mut lab, &setting) => replayed,
+        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+    };
+    // What was made goes, however it went.
+    lab.close().await?;
+    let told = replayed?;
+    if args.json {
+        output::data(format!("{}\n", serde_json::to_string(&told.figures)?))?;
+    } else {
+        output::data(story::tell(&told))?;
+    }
+    Ok(told.figures.passed)
+}

@@ -1,0 +1,99 @@
+//! The reference service as a user runs it: it starts, answers, and ends when it is asked to.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+/// A running service. It is killed when it is dropped, however the test ends.
+struct Service {
+    process: Child,
+    address: String,
+    folder: PathBuf,
+}
+
+impl Service {
+    fn start(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("selfheal-serve-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_selfheal"))
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .current_dir(&folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary runs");
+        let stdout = process.stdout.take().expect("it is piped");
+        let url = BufReader::new(stdout).lines().map_while(Result::ok).find_map(|line| {
+            line.split_whitespace().find_map(|word| word.strip_prefix("http://").map(str::to_owned))
+        });
+        let address = url.expect("it prints its base URL");
+        Self { process, address, folder }
+    }
+
+    fn ask(&self, method: &str, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        let request = format!(
+            "{method} {path} HTTP/1.0\r\nHost: {}\r\nx-user-id: ada\r\nContent-Length: 0\r\n\r\n",
+            self.address
+        );
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).expect("it replies");
+        let (head, body) = reply.split_once("\r\n\r\n").expect("a head and a body");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        (status, body.to_owned())
+    }
+
+    fn json(&self, method: &str, path: &str) -> Value {
+        let (status, body) = self.ask(method, path);
+        assert_eq!(status, 200, "{method} {path}: {body}");
+        serde_json::from_str(&body).unwrap_or_else(|error| panic!("{method} {path}: {error}: {body}"))
+    }
+
+    /// Asks it to end, as an orchestrator does.
+    fn terminate(&mut self) -> ExitStatus {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+        self.process.wait().expect("it ends")
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // It has ended already, unless the test failed.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[test]
+fn a_fresh_service_answers_on_every_route_and_ends_when_asked() {
+    let mut service = Service::start("fresh");
+    assert_eq!(service.json("POST", "/api/auth/login")["openTasks"], 0);
+    assert_eq!(service.json("POST", "/api/tasks/assign")["assignee"], "ada");
+    assert_eq!(service.json("POST", "/api/auth/login")["openTasks"], 1);
+    let dashboard = service.json("GET", "/api/dashboard");
+    assert_eq!(dashboard["panels"].as_object().map(|panels| panels.len()), Some(160));
+    assert_eq!(dashboard["omitted"].as_array().map(Vec::len), Some(0));
+    assert_eq!(
+        service.json("GET", "/api/manager/assistance")["rows"].as_object().map(|rows| rows.len()),
+        Some(10)
+    );
+    let by_status = service.json("GET", "/api/reports")["rows"].clone();
+    let all: i64 = by_status.as_object().expect("a row a status").values().filter_map(Value::as_i64).sum();
+    assert_eq!(all, 20_000);
+    assert!(service.json("GET", "/api/analytics")["rows"]["READY"].as_i64() > Some(0));
+    assert_eq!(service.ask("GET", "/livez").0, 200);
+    assert_eq!(service.ask("GET", "/readyz").0, 200);
+    assert!(service.ask("GET", "/metrics").1.contains("selfheal_up 1"));
+    assert_eq!(service.json("GET", "/admin/self-healing/api/v1/status")["mode"], "act");
+    assert!(service.terminate().success());
+}

@@ -1,0 +1,47 @@
+//! The first incident, replayed by the binary on a real server: two plain services that share its slots, then a
+//! healed one whose gate knows them.
+
+use std::process::Command;
+
+use serde_json::Value;
+use sqlx::{Connection as _, PgConnection};
+
+use crate::server::{SLOTS, server};
+
+#[tokio::test]
+async fn a_dashboard_exhausts_the_server_and_the_healed_service_loses_nothing() {
+    let Some(server) = server() else { return };
+    // The drill takes every slot that there is.
+    let database = server.alone().await;
+    let url = database.url();
+    let drill = tokio::task::spawn_blocking(move || {
+        let mut drill = Command::new(env!("CARGO_BIN_EXE_selfheal"));
+        drill.args(["drill", "pool", "--json", "--database-url", &url]).output().expect("the binary runs")
+    });
+    let output = drill.await.expect("no panic");
+    let talk = String::from_utf8_lossy(&output.stderr);
+    let figures: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {talk}"));
+
+    assert!(figures["database"].as_str().is_some_and(|name| name.starts_with("postgresql 1")), "{figures}");
+    let without = &figures["without"];
+    assert_eq!(without["services"], 2);
+    assert_ne!(without["dashboards"]["completed"], without["dashboards"]["sent"], "{without}");
+    assert_eq!(without["peak_in_use"], SLOTS, "{without}");
+    assert!(without["cause"].as_str().is_some_and(|cause| cause.contains("SQLSTATE 53300")), "{without}");
+
+    let with = &figures["with"];
+    assert_eq!(with["critical"]["ok"], with["critical"]["sent"], "{with}");
+    assert_eq!(with["dashboards"]["completed"], with["dashboards"]["sent"], "{with}");
+    for promise in ["lost", "doubled", "non_json", "failed"] {
+        assert_eq!(with[promise], 0, "{promise}: {with}");
+    }
+    assert!(with["limit"].as_u64() < Some(u64::from(SLOTS)), "the gate leaves room for others: {with}");
+    assert_eq!(figures["passed"], true, "{figures}");
+    assert!(output.status.success());
+
+    let mut connection = PgConnection::connect_with(&database.options()).await.expect("a slot");
+    let left = "select count(*) from pg_namespace where nspname like 'selfheal_drill%'";
+    let left: i64 = sqlx::query_scalar(left).fetch_one(&mut connection).await.expect("a count");
+    assert_eq!(left, 0, "the drill drops what it has made");
+}
