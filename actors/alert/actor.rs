@@ -11,6 +11,8 @@ use crate::{
     signal::{Name, Signal},
 };
 
+/// Signals that are no further apart than this belong to one moment.
+const MOMENT: Duration = Duration::from_millis(2);
 /// How often impact is read while an incident is open.
 const OFTEN: Duration = Duration::from_millis(250);
 
@@ -83,12 +85,8 @@ impl Actor for Alert {
         _: Wake,
         desk: &mut Desk,
     ) -> Result<(), ActorProcessingErr> {
-        while let Some(message) = desk.mailbox.take() {
-            match message {
-                Message::Happened(signal) => desk.incidents.hear(&signal),
-                Message::Close { id, by } => drop(desk.incidents.close(&id, &by)),
-                Message::Fault(fault) => fail(fault).await?,
-            }
+        while desk.hear_all().await? {
+            tokio::time::sleep(MOMENT).await;
         }
         desk.incidents.tick();
         desk.rearm(&myself);
@@ -97,6 +95,23 @@ impl Actor for Alert {
 }
 
 impl Desk {
+    /// Hears what the mailbox holds, and says whether more of the same moment may be on its way: a monitor tells
+    /// its actions one by one, from another thread.
+    async fn hear_all(&mut self) -> Result<bool, ActorProcessingErr> {
+        let mut acted = false;
+        while let Some(message) = self.mailbox.take() {
+            match message {
+                Message::Happened(signal) => {
+                    acted |= matches!(signal, Signal::Action { .. });
+                    self.incidents.hear(&signal);
+                }
+                Message::Close { id, by } => drop(self.incidents.close(&id, &by)),
+                Message::Fault(fault) => fail(fault).await?,
+            }
+        }
+        Ok(acted)
+    }
+
     /// While an incident is open, wakes the actor when something is due, and often enough to read the impact.
     fn rearm(&mut self, myself: &ActorRef<Wake>) {
         let open = self.incidents.severity().map(|_| OFTEN);

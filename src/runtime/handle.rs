@@ -192,10 +192,8 @@ impl Heal {
     async fn restart_child(&self, id: &str) -> Result<(), NotRestarted> {
         let children = self.children();
         let child = children.all().into_iter().find(|child| *child.id == *id).ok_or(NotRestarted::Unknown)?;
-        children.restart(&child.supervisor, id).await.map_err(|refused| match refused {
-            Refused::NotFound => NotRestarted::Unknown,
-            other => NotRestarted::Refused(other.to_string()),
-        })
+        let not_restarted = |refused: Refused| NotRestarted::Refused(refused.to_string());
+        children.restart(&child.supervisor, id).await.map_err(not_restarted)
     }
 }
 

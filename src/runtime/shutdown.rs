@@ -51,7 +51,7 @@ impl Heal {
         let mut serving = std::pin::pin!(serving.into_future());
         tokio::select! {
             ended = &mut serving => return ended.map(|()| Ended::Finished),
-            () = asked.to_end() => {}
+            () = asked.end() => {}
         }
         tracing::info!(target: "selfheal", "Asked to end: finishing what was begun");
         self.drain();
@@ -67,7 +67,7 @@ impl Heal {
                 tracing::warn!(target: "selfheal", "Requests were cut off: they had not finished within the grace");
                 Ok(Ended::CutOff)
             }
-            () = asked.to_end() => Ok(Ended::CutOff),
+            () = asked.end() => Ok(Ended::CutOff),
         }
     }
 }
@@ -88,7 +88,7 @@ impl Asked {
 
     /// Waits for the next time. Cancel safe.
     #[cfg(unix)]
-    async fn to_end(&mut self) {
+    async fn end(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
@@ -97,7 +97,7 @@ impl Asked {
 
     /// Waits for the next time. Cancel safe.
     #[cfg(not(unix))]
-    async fn to_end(&mut self) {
+    async fn end(&mut self) {
         let _ = tokio::signal::ctrl_c().await;
     }
 }

@@ -121,7 +121,8 @@ async fn with(lab: &mut Lab, setting: &Setting) -> Result<(With, Vec<(i64, Strin
     let watched = gate.clone();
     let watch = Watch::pool(move || watched.stats().real_in_use, gate.stats().limit, clock.clone());
     let start = clock.now();
-    let fates = load::fire(load::schedule(setting.seed), &[service.url.clone()], start, clock).await;
+    let fates =
+        load::fire(load::schedule(setting.seed), std::slice::from_ref(&service.url), start, clock).await;
     wait_for_recovery(setting, start).await;
     let (stats, seen) = (gate.stats(), watch.stop());
     service.stop().await?;
