@@ -1,8 +1,11 @@
-//! A supervision runtime that lets a service heal itself: **pressure → action → recovery → incident → report**, as
-//! one loop inside the process.
+//! A service that heals itself: **pressure → action → recovery → incident → report**, as one loop inside the process.
 //!
-//! What stands is the kernel's first part, in the crate `selfheal-actors` (the shared vocabulary, the
-//! supervisor and the pool monitor), and the [`config`], which tells every mistake at once. A machine takes what has happened and when, and says what to do:
+//! [`Heal`] is the handle; [`Heal::builder`] starts it with a [`config`] and the pools it guards ([`HealPool`]). In
+//! front of a host's routes stands [`Heal::layer`]; beside them [`Heal::admin_router`].
+//!
+//! Every decision is made in a machine, which is deterministic and never reads a clock: it takes what has
+//! happened and when, and says what to do. The modules re-exported below hold them; the [`simulate`] module plays
+//! traces against the very same machines.
 //!
 //! ```
 //! use selfheal::{
@@ -37,3 +40,8 @@ pub use selfheal_actors::{
     alert, backoff, clock, gate, level, mailbox, pool_monitor, signal, supervisor, telemetry, threshold,
     user_limit, window,
 };
+
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

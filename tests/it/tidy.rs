@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use selfheal::telemetry;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -58,6 +60,20 @@ fn the_folders_of_the_kernel_meet_in_the_vocabulary_and_never_import_one_another
 }
 
 #[test]
+fn arrows_between_the_rooms_of_the_library_never_turn() {
+    // Each room may use those to its left. `runtime` wires all of them; the binary is outside.
+    let order = ["config", "db", "http", "admin", "runtime"];
+    for (i, room) in order.iter().enumerate() {
+        for file in sources(&root().join("src").join(room)) {
+            let text = fs::read_to_string(&file).expect("it is text");
+            for later in &order[i + 1..] {
+                assert!(!text.contains(&format!("crate::{later}")), "{} uses {later}", file.display());
+            }
+        }
+    }
+}
+
+#[test]
 fn each_folder_of_the_kernel_has_the_same_nouns() {
     for folder in folders("actors") {
         for noun in ["mod.rs", "policy.rs"] {
@@ -77,6 +93,19 @@ fn the_top_level_is_the_card_and_little_more() {
                     rustfmt.toml src tests";
     for name in &found {
         assert!(expected.split_whitespace().any(|e| e == name), "{name} is new at the top level");
+    }
+}
+
+#[test]
+fn every_metric_in_the_readme_exists_and_every_metric_is_in_the_readme() {
+    let readme = read("README.md");
+    let names: BTreeSet<_> = telemetry::ALL.iter().map(|metric| metric.name).collect();
+    for name in &names {
+        assert!(readme.contains(name), "{name} is missing in the README");
+    }
+    let words = readme.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    for word in words.filter(|word| word.starts_with("selfheal_") && *word != "selfheal_actors") {
+        assert!(names.contains(word), "the README speaks of {word}, which does not exist");
     }
 }
 
