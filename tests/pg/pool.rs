@@ -80,7 +80,10 @@ async fn a_begin_on_a_held_connection_that_is_dropped_closes_that_connection() {
     let before = sessions(&pool, 1).await;
 
     let mut conn = pool.acquire().await.expect("a connection");
-    assert!(poll_then_drop(1, conn.begin()).await.is_none(), "the server takes longer than one poll");
+    // A client that is held up may find the answer there at its first poll: then it is tried again.
+    while let Some(begun) = poll_then_drop(1, conn.begin()).await {
+        begun.expect("it begins").rollback().await.expect("and ends");
+    }
     drop(conn);
     pool.execute("create table t (id int)").await.expect("it is not in a lost transaction");
     let mut elsewhere = PgConnection::connect_with(&database.options()).await.expect("it connects");
