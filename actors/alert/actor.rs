@@ -5,14 +5,12 @@ use std::{future, time::Duration};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{runtime::Handle, task::AbortHandle};
 
-use super::handle::Incidents;
+use super::{case::MOMENT, handle::Incidents};
 use crate::{
     mailbox::{Mailbox, Wake},
     signal::{Name, Signal},
 };
 
-/// Signals that are no further apart than this belong to one moment.
-const MOMENT: Duration = Duration::from_millis(2);
 /// How often impact is read while an incident is open.
 const OFTEN: Duration = Duration::from_millis(250);
 

@@ -1,6 +1,6 @@
 //! An incident together with what is only of use while it is worked on.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     impact::{Delta, Users},
@@ -39,6 +39,9 @@ pub(super) struct Case {
     users: Users,
     pending: Option<(Tick, Pending)>,
 }
+
+/// Signals that are no further apart than this belong to one moment: a monitor tells its actions one by one.
+pub(super) const MOMENT: Duration = Duration::from_millis(2);
 
 /// A line that waits for the actions which belong to it, and which follow at the same moment.
 #[derive(Clone, Debug)]
@@ -176,7 +179,7 @@ impl Case {
 
     /// Whether a line waits for its actions which is from before `until`, so that no more will come.
     pub(super) fn has_pending(&self, until: Tick) -> bool {
-        self.pending.as_ref().is_some_and(|(at, _)| *at < until)
+        self.pending.as_ref().is_some_and(|(at, _)| *at + MOMENT < until)
     }
 
     /// The line that waits for its actions; it waits no longer.

@@ -91,7 +91,7 @@ impl Core {
                 self.seat(claim, ask, hold);
                 self.seats.granted(claim, now);
                 if let Some(shadow) = self.shadow.as_mut() {
-                    shadow.acquire(claim, ask, now);
+                    shadow.acquire(claim, ask, self.machine.expected_hold(claim), now);
                 }
                 (answer, None)
             }

@@ -6,7 +6,12 @@
 //! took, and what it refuses brings it no load. A request that is over in truth stays in flight here until its
 //! last query is. So what is counted agrees with what mode `act` would have done to the same work.
 //!
-//! Not the same: a caller who waits asks for its second query later; here it asks when the real one does. And a
+//! When real work waits elsewhere (in sqlx's own queue, first come first served), its hold is known only after it
+//! would have ended here. Such a hold is taken to last as long as its operation's do on average: otherwise what
+//! stands in that queue would be pressure here that no acting gate would have. Work that has its connection when
+//! it is granted here is simply waited for.
+//!
+//! Not the same: optional work that would have been left out is load here. A caller who waits asks for its second query later; here it asks when the real one does. And a
 //! refused caller may come again, which nobody here can know.
 
 use std::{
@@ -37,6 +42,9 @@ pub(super) struct Shadow {
     refused: Vec<Would>,
 }
 
+/// A connection that is there so soon after its permit was not waited for.
+const AT_ONCE: Duration = Duration::from_millis(5);
+
 /// A refusal that did not happen.
 #[derive(Debug)]
 pub(super) struct Would {
@@ -56,6 +64,10 @@ enum Inside {
 struct Life {
     real_job: Option<JobId>,
     user: Option<Name>,
+    /// How long it is expected to hold.
+    expected: Option<Duration>,
+    /// When it ends here, as far as is known.
+    ending: Option<Tick>,
     /// When the real one began to hold.
     began: Tick,
     granted: Option<Tick>,
@@ -117,8 +129,8 @@ impl Shadow {
         }
     }
 
-    /// A real connection was taken.
-    pub(super) fn acquire(&mut self, real: ClaimId, ask: &Ask<'_>, now: Tick) {
+    /// A real connection was taken; it is expected to be held that long.
+    pub(super) fn acquire(&mut self, real: ClaimId, ask: &Ask<'_>, expected: Option<Duration>, now: Tick) {
         let job = match ask.job.and_then(|job| self.jobs.get_mut(&job)) {
             Some(Inside::Refused) => return,
             Some(Inside::Admitted { job, open, .. }) => {
@@ -137,17 +149,29 @@ impl Shadow {
                 return;
             }
         };
-        let life = Life { real_job, user: ask.work.user.cloned(), began: now, granted, held: None };
+        let life = Life {
+            real_job,
+            user: ask.work.user.cloned(),
+            expected,
+            ending: None,
+            began: now,
+            granted,
+            held: None,
+        };
         self.lives.insert(claim, life);
         self.claims.insert(real, claim);
+        self.plan_ending(claim);
         self.follow_effects();
     }
 
     /// The real connection is there only now.
     pub(super) fn connected(&mut self, real: ClaimId, now: Tick) {
-        let life = self.claims.get(&real).and_then(|claim| self.lives.get_mut(claim));
-        if let Some(life) = life {
-            life.began = now;
+        let Some(&claim) = self.claims.get(&real) else { return };
+        let Some(life) = self.lives.get_mut(&claim) else { return };
+        life.began = now;
+        if life.granted.is_none_or(|granted| now.since(granted) <= AT_ONCE) {
+            life.expected = None;
+            self.plan_ending(claim);
         }
     }
 
@@ -207,12 +231,16 @@ impl Shadow {
         self.effects = effects;
     }
 
-    /// What was granted at one time and held for another ends after both, once both are known.
+    /// What was granted ends when it has held as long as the real one did, or, until that is known, as long as is
+    /// expected.
     fn plan_ending(&mut self, claim: ClaimId) {
-        let Some(life) = self.lives.get(&claim) else { return };
-        if let (Some(granted), Some(held)) = (life.granted, life.held) {
-            self.endings.insert((granted + held, claim));
+        let Some(life) = self.lives.get_mut(&claim) else { return };
+        let held = life.held.or(life.expected);
+        let ending = life.granted.zip(held).map(|(granted, held)| granted + held);
+        if let Some(before) = mem::replace(&mut life.ending, ending) {
+            self.endings.remove(&(before, claim));
         }
+        self.endings.extend(ending.map(|at| (at, claim)));
     }
 
     fn end(&mut self, claim: ClaimId, now: Tick) {

@@ -33,6 +33,11 @@ impl Machine {
         self.claims.get(claim).filter(|claim| claim.state != State::Held).map(|claim| claim.expires)
     }
 
+    /// How long the claim is expected to hold, once enough like it have been seen.
+    pub(super) fn expected_hold(&self, claim: ClaimId) -> Option<Duration> {
+        self.claims.get(claim).and_then(|claim| self.services.mean_hold(claim.operation))
+    }
+
     /// Connections held through the gate.
     #[must_use]
     pub const fn in_use(&self) -> u32 {

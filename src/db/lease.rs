@@ -70,6 +70,8 @@ impl<DB: Backend> Lease<DB> {
         runtime: Handle,
     ) -> Result<Self, sqlx::Error> {
         let connection = shared.connection().await?;
+        // While the gate orders nothing one may have waited for it in sqlx's own queue: that is no hold.
+        permit.connected();
         Ok(Self::new(connection, permit, shared, runtime))
     }
 

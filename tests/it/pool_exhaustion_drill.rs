@@ -21,6 +21,7 @@ fn drill(arguments: &[&str]) -> (Output, Value) {
 #[test]
 fn a_dashboard_exhausts_the_plain_pool_and_the_healed_one_loses_nothing() {
     let (output, figures) = drill(&[]);
+    assert_eq!(figures["with"]["mode"], "act");
     assert_eq!(figures["drill"], "pool");
     assert!(figures["database"].as_str().is_some_and(|name| name.starts_with("sqlite 3.")), "{figures}");
     let without = &figures["without"];
@@ -40,4 +41,57 @@ fn a_dashboard_exhausts_the_plain_pool_and_the_healed_one_loses_nothing() {
     assert!(moment("warning_ms") < moment("recovered_ms"), "{with}");
     assert_eq!(figures["passed"], true, "{figures}");
     assert!(output.status.success());
+}
+
+/// Optional queries of a dashboard: half of 160.
+const OPTIONAL: u64 = 80;
+
+#[test]
+fn what_observing_counts_is_what_acting_does_and_nothing_is_acted_on() {
+    let (_, acted) = drill(&[]);
+    let (_, observed) = drill(&["--mode", "observe"]);
+    let (acted, observed) = (&acted["with"], &observed["with"]);
+    let count =
+        |with: &Value, name: &str| with[name].as_u64().unwrap_or_else(|| panic!("{name} is missing: {with}"));
+    assert_eq!((count(observed, "refused"), count(observed, "reduced_dashboards")), (0, 0), "{observed}");
+    assert!(
+        count(observed, "peak_in_use") > count(observed, "limit"),
+        "the gate holds nobody back: {observed}"
+    );
+    // What acting leaves out of a dashboard does not come to the gate; observing, it does.
+    let left_out = OPTIONAL * count(acted, "reduced_dashboards");
+    let pairs = [
+        ("refused", count(acted, "refused"), count(observed, "would_refuse")),
+        ("deferred", count(acted, "deferred") + left_out, count(observed, "deferred")),
+    ];
+    for (what, acted, observed) in pairs {
+        assert!(acted.abs_diff(observed) * 10 <= acted, "{what}: acted {acted}, observed {observed}");
+    }
+}
+
+/// The words of a line, whatever its numbers are.
+fn words(line: &str) -> String {
+    let line = line.split_once("[SELF-HEAL] ").map_or(line, |(_, words)| words);
+    line.split(|c: char| c.is_ascii_digit()).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("#")
+}
+
+#[test]
+fn the_first_screen_of_the_readme_is_what_the_drill_says() {
+    let mut drill = Command::new(env!("CARGO_BIN_EXE_selfheal"));
+    let output = drill.args(["drill", "pool"]).output().expect("the binary runs");
+    let said = String::from_utf8(output.stdout).expect("it is text");
+    let said: Vec<_> = said.lines().map(words).collect();
+    let readme = include_str!("../../README.md");
+    let (_, recording) = readme.split_once("```text").expect("there is a recording");
+    let (recording, _) = recording.split_once("```").expect("it ends");
+    let lines = recording.lines().filter(|line| line.contains("[SELF-HEAL]"));
+    // A level is told only if it was reached, and what belongs to Critical with it.
+    let critical = said.iter().any(|line| line.starts_with("CRITICAL"));
+    let of_critical =
+        |line: &str| ["CRITICAL", "critical", "recovered to"].iter().any(|word| line.contains(word));
+    let expected: Vec<_> = lines.filter(|line| critical || !of_critical(line)).map(words).collect();
+    assert!(expected.len() >= 4, "{expected:?}");
+    for line in expected {
+        assert!(said.contains(&line), "the README says {line:?}, the drill says {said:#?}");
+    }
 }

@@ -51,7 +51,8 @@ async fn serve(gate: Gate, clock: Clock, request: Request) {
     for _ in 0..request.queries {
         let (gate, ticket) = (gate.clone(), ticket.clone());
         queries.spawn(async move {
-            let Ok(_permit) = gate.acquire(Some(&ticket), Hold::here()).await else { return };
+            let Ok(permit) = gate.acquire(Some(&ticket), Hold::here()).await else { return };
+            permit.connected();
             tokio::time::sleep(request.hold).await;
         });
     }
