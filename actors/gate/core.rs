@@ -7,6 +7,7 @@ use crate::{
     gate::{
         Answer, Ask, ClaimId, Effect, Hold, JobId, Machine, Policy, Reason, Refusal, Refused, Stats, Tally,
         Work,
+        journal::{self, Call, Journal, KeptWork, Told},
         seats::{Seat, Seats},
         shadow::{Shadow, Would},
         shared::After,
@@ -23,6 +24,8 @@ pub(super) struct Core {
     pub(super) ticketless: u64,
     pub(super) leaks: u64,
     shadow: Option<Box<Shadow>>,
+    /// The decisions, while they are recorded.
+    pub(super) journal: Option<Box<Journal>>,
     /// What was counted by shadows that are gone.
     would: Tally,
     pool: Name,
@@ -46,6 +49,7 @@ impl Core {
         Self {
             machine,
             shadow,
+            journal: None,
             would: Tally::default(),
             seats: Seats::default(),
             ticketless: 0,
@@ -64,7 +68,12 @@ impl Core {
         if self.mode != Mode::Act {
             return Ok(self.let_in(work, true, now));
         }
+        let before = self.effects.len();
         let entered = self.machine.enter(work, now, &mut self.effects);
+        self.note(before, Told::Entered(entered), || {
+            let work = KeptWork::of(work);
+            Box::new(move |machine, effects| Told::Entered(machine.enter(&work.get(), now, effects)))
+        });
         entered.inspect_err(|refusal| self.refused(work.class, work.user, refusal.reason))
     }
 
@@ -74,7 +83,7 @@ impl Core {
     }
 
     pub(super) fn leave(&mut self, job: JobId, now: Tick) {
-        self.machine.leave(job, now, &mut self.effects);
+        self.turn(move |machine, effects| machine.leave(job, now, effects));
         if let Some(shadow) = self.shadow.as_mut() {
             shadow.leave(job, now);
         }
@@ -82,7 +91,10 @@ impl Core {
 
     pub(super) fn acquire(&mut self, ask: &Ask<'_>, hold: &Hold, now: Tick) -> (Answer, Option<Arc<Slot>>) {
         let answer = if self.mode == Mode::Act {
-            self.machine.acquire(ask, now, &mut self.effects)
+            let before = self.effects.len();
+            let answer = self.machine.acquire(ask, now, &mut self.effects);
+            self.note(before, Told::Answer(answer), || journal::acquisition(ask, now));
+            answer
         } else {
             Answer::Granted(self.machine.pass(ask, now, &mut self.effects))
         };
@@ -110,7 +122,7 @@ impl Core {
     /// The connection behind a permit is there only now: its hold begins.
     pub(super) fn connected(&mut self, claim: ClaimId, now: Tick) {
         self.seats.granted(claim, now);
-        self.machine.connected(claim, now);
+        self.turn(move |machine, _| machine.connected(claim, now));
         if let Some(shadow) = self.shadow.as_mut() {
             shadow.connected(claim, now);
         }
@@ -119,7 +131,7 @@ impl Core {
     pub(super) fn release(&mut self, claim: ClaimId, now: Tick) {
         let returned = self.seats.returned(claim, &self.pool, now);
         self.after.signals.extend(returned);
-        self.machine.release(claim, now, &mut self.effects);
+        self.turn(move |machine, effects| machine.release(claim, now, effects));
         if let Some(shadow) = self.shadow.as_mut() {
             shadow.release(claim, now);
         }
@@ -127,11 +139,11 @@ impl Core {
 
     pub(super) fn abandon(&mut self, claim: ClaimId, now: Tick) {
         self.seats.leave(claim);
-        self.machine.abandon(claim, now, &mut self.effects);
+        self.turn(move |machine, effects| machine.abandon(claim, now, effects));
     }
 
     pub(super) fn tick(&mut self, now: Tick) {
-        self.machine.tick(now, &mut self.effects);
+        self.turn(move |machine, effects| machine.tick(now, effects));
         let leaks = self.seats.leaks(&self.pool, self.policy.leak_after, now);
         self.leaks += leaks.len() as u64;
         self.after.signals.extend(leaks);
@@ -139,7 +151,7 @@ impl Core {
 
     /// The alarm of a parked claim has gone off.
     pub(super) fn alarm(&mut self, claim: ClaimId, now: Tick) {
-        self.machine.tick(now, &mut self.effects);
+        self.turn(move |machine, effects| machine.tick(now, effects));
         let expiry = self.machine.expiry(claim);
         if let Some(slot) = self.seats.get_mut(claim).and_then(|seat| seat.slot.as_ref()) {
             let woken = slot.set_alarm(expiry.unwrap_or(now));
@@ -148,8 +160,8 @@ impl Core {
     }
 
     /// Something about the gate itself changes, in every machine.
-    pub(super) fn each(&mut self, mut change: impl FnMut(&mut Machine, &mut Vec<Effect>)) {
-        change(&mut self.machine, &mut self.effects);
+    pub(super) fn each(&mut self, change: impl Fn(&mut Machine, &mut Vec<Effect>) + Copy + Send + 'static) {
+        self.turn(change);
         if let Some(shadow) = self.shadow.as_mut() {
             shadow.change(change);
         }
@@ -183,11 +195,35 @@ impl Core {
     }
 
     fn let_in(&mut self, work: &Work<'_>, decided: bool, now: Tick) -> JobId {
+        let before = self.effects.len();
         let job = self.machine.join(work, now, &mut self.effects);
+        self.note(before, Told::Entered(Ok(job)), || {
+            let work = KeptWork::of(work);
+            Box::new(move |machine, effects| Told::Entered(Ok(machine.join(&work.get(), now, effects))))
+        });
         if let Some(shadow) = self.shadow.as_mut() {
             shadow.enter(job, work, decided, now);
         }
         job
+    }
+
+    /// A call of the machine that has no answer but its effects.
+    fn turn(&mut self, call: impl Fn(&mut Machine, &mut Vec<Effect>) + Send + 'static) {
+        let before = self.effects.len();
+        call(&mut self.machine, &mut self.effects);
+        self.note(before, Told::Nothing, || {
+            Box::new(move |machine, effects| {
+                call(machine, effects);
+                Told::Nothing
+            })
+        });
+    }
+
+    /// Writes down a call, if calls are recorded: what it was told, and the effects since there were `before`.
+    fn note(&mut self, before: usize, told: Told, call: impl FnOnce() -> Call) {
+        if let Some(journal) = self.journal.as_mut() {
+            journal.note(call(), told, &self.effects[before..]);
+        }
     }
 
     fn seat(&mut self, claim: ClaimId, ask: &Ask<'_>, hold: &Hold) -> &mut Seat {

@@ -10,7 +10,7 @@ use crate::{
     clock::Clock,
     gate::{
         Acquire, Change, Entered, Hold, Holder, Machine, Params, Policy, Refusal, Refused, Stats, Ticket,
-        membership::Membership, shared::Shared,
+        journal::Journal, membership::Membership, shared::Shared,
     },
     level::{Mode, ModeCell},
     signal::{Name, Signals},
@@ -80,23 +80,23 @@ impl Gate {
 
     /// The pool has `limit` connections from now on.
     pub fn set_limit(&self, limit: u32) {
-        self.0.run(|core, now| core.each(|machine, effects| machine.set_limit(limit, now, effects)));
+        self.0.run(|core, now| core.each(move |machine, effects| machine.set_limit(limit, now, effects)));
     }
 
     /// Others than this gate's callers use `in_use` connections of the pool.
     pub fn outside(&self, in_use: u32) {
-        self.0.run(|core, now| core.each(|machine, effects| machine.set_outside(in_use, now, effects)));
+        self.0.run(|core, now| core.each(move |machine, effects| machine.set_outside(in_use, now, effects)));
     }
 
     /// The server had no connection left (SQLSTATE 53300).
     pub fn server_full(&self) {
-        self.0.run(|core, now| core.each(|machine, effects| machine.server_full(now, effects)));
+        self.0.run(|core, now| core.each(move |machine, effects| machine.server_full(now, effects)));
     }
 
     /// Puts a parameter in force.
     pub fn apply(&self, change: Change) {
         self.0.run(|core, now| {
-            core.each(|machine, effects| machine.apply(change, now, effects));
+            core.each(move |machine, effects| machine.apply(change, now, effects));
             self.0.params.set(core.machine.params());
         });
     }
@@ -118,7 +118,7 @@ impl Gate {
 
     /// Refuses everyone who waits or comes from now on.
     pub fn close(&self) {
-        self.0.run(|core, now| core.each(|machine, effects| machine.close(now, effects)));
+        self.0.run(|core, now| core.each(move |machine, effects| machine.close(now, effects)));
     }
 
     /// Waits until pressure rises: there is a first waiter, or the use crosses a watermark upwards. A rise
@@ -131,6 +131,21 @@ impl Gate {
     /// block. Only the first hook is ever told; says whether this is it.
     pub fn on_refused(&self, hook: impl Fn(&Refused) + Send + Sync + 'static) -> bool {
         self.0.on_refused.set(Box::new(hook)).is_ok()
+    }
+
+    /// Writes down every decision from now on, for [`Gate::replayed`]. In mode `act` only.
+    #[doc(hidden)]
+    pub fn record(&self) {
+        self.0.run(|core, _| core.journal = Some(Box::new(Journal::of(&core.machine))));
+    }
+
+    /// Decides everything again that was recorded, by the pure machine alone, and says how many decisions that were.
+    ///
+    /// # Errors
+    /// The first that comes out otherwise.
+    #[doc(hidden)]
+    pub fn replayed(&self) -> Result<usize, String> {
+        self.0.run(|core, _| core.journal.take()).map_or(Ok(0), |journal| journal.replay())
     }
 
     /// Every invariant that does not hold, by name. It looks at everything: for tests and for people.

@@ -82,6 +82,7 @@ mod core;
 mod dispatch;
 mod estimate;
 mod handle;
+mod journal;
 mod machine;
 mod membership;
 mod params;

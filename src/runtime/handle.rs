@@ -8,9 +8,10 @@ use std::{
 
 use axum::{Router, extract::connect_info::IntoMakeServiceWithConnectInfo};
 use selfheal_actors::{
-    alert::Incidents,
+    alert::{self, Incidents},
     gate::{Gate, Ticket},
     level::{Level, Mode},
+    pool_monitor,
     signal::{Name, Signal},
     supervisor::{Children, Refused},
 };
@@ -148,6 +149,30 @@ impl Heal {
         self.0.guardian.stop().await;
     }
 
+    /// Makes a child fail as it handles its next message: for tests of what happens then. Says whether there is such
+    /// a child.
+    #[doc(hidden)]
+    pub fn plant(&self, child: &str, fault: Fault) -> bool {
+        let parts = &self.0.parts;
+        if **parts.alerts.child() == *child {
+            parts.alerts.tell(alert::Message::Fault(match fault {
+                Fault::Panic => alert::Fault::Panic,
+                Fault::Error => alert::Fault::Error,
+                Fault::Hang => alert::Fault::Hang,
+            }));
+            return true;
+        }
+        let Some(pool) = parts.pools.iter().find(|pool| **pool.mailbox.child() == *child) else {
+            return false;
+        };
+        pool.mailbox.tell(pool_monitor::Message::Fault(match fault {
+            Fault::Panic => pool_monitor::Fault::Panic,
+            Fault::Error => pool_monitor::Fault::Error,
+            Fault::Hang => pool_monitor::Fault::Hang,
+        }));
+        true
+    }
+
     /// The admin surface on a listener of its own.
     pub(super) async fn serve_admin(&self, address: SocketAddr) -> io::Result<()> {
         let listener = TcpListener::bind(address).await?;
@@ -199,6 +224,15 @@ impl Heal {
 
 pub(super) fn with_peers(app: Router) -> IntoMakeServiceWithConnectInfo<Router, SocketAddr> {
     app.into_make_service_with_connect_info::<SocketAddr>()
+}
+
+/// A way for a child to fail.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Panic,
+    Error,
+    Hang,
 }
 
 impl fmt::Debug for Heal {

@@ -18,5 +18,6 @@ mod pool_exhaustion_drill;
 mod serve;
 mod simulate_pool;
 mod supervision;
+mod supervision_under_load;
 mod support;
 mod tidy;
