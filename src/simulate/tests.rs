@@ -78,6 +78,7 @@ fn verbs_are_answered_with_the_keys_of_their_line() {
 {"at_ms":4,"child":"t","op":"stop"}
 {"at_ms":4,"child":"t","op":"restart"}
 {"at_ms":5,"child":"t","op":"start"}
+{"at_ms":5,"child":"nobody","op":"stop"}
 {"at_ms":6,"expect_tree":"s"}"#;
     let expected = r#"{"at_ms":1,"child":"c1","op":"delete","ok":false,"error":"running"}
 {"at_ms":1,"event":"stop","child":"c1","supervisor":"s","reason":"shutdown"}
@@ -90,6 +91,7 @@ fn verbs_are_answered_with_the_keys_of_their_line() {
 {"at_ms":4,"child":"t","op":"restart","ok":false,"error":"not_found"}
 {"at_ms":5,"event":"start","child":"t","supervisor":"s"}
 {"at_ms":5,"child":"t","op":"start","ok":true}
+{"at_ms":5,"child":"nobody","op":"stop","ok":false,"error":"not_found"}
 {"at_ms":6,"supervisor":"s","state":"running","reason":null,"running":["c1","t"],"specs":["c1","t"],"starts":{"c1":2,"t":2}}"#;
     assert_eq!(after_start(trees, trace).join("\n"), expected);
 }

@@ -110,8 +110,17 @@ impl Trees {
     }
 
     fn child(&mut self, line: ChildLine, now: Tick, out: &mut Output) -> Result<(), String> {
-        let Place::Child(node, child) = self.forest.find("child", &line.child)? else {
-            return Err(format!("`child` is {}, which nobody supervises: name a child", line.child));
+        let (node, child) = match self.forest.find("child", &line.child) {
+            Ok(Place::Child(node, child)) => (node, child),
+            Ok(Place::Root(_)) => {
+                return Err(format!("`child` is {}, which nobody supervises: name a child", line.child));
+            }
+            // Whom nobody has ever heard of is not found, as an administrator would be told.
+            Err(_) => {
+                let error = Some(Refused::NotFound.name());
+                out.write(Answer { child: line.child, op: line.op, ok: false, error });
+                return Ok(());
+            }
         };
         let id = || child.policy.id.clone();
         let verb = match line.op {
