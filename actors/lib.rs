@@ -7,9 +7,11 @@
 //!
 //! Nothing here touches a socket, a file or a database, so all of it runs under simulated time.
 
+pub mod alarm;
 pub mod alert;
 pub mod backoff;
 pub mod clock;
+pub mod fault;
 pub mod gate;
 pub mod level;
 pub mod mailbox;

@@ -36,6 +36,8 @@ pub mod simulate;
 
 pub use db::{HealPool, PgHealPool, SqliteHealPool};
 pub use runtime::Heal;
+#[doc(hidden)]
+pub use selfheal_actors::fault;
 pub use selfheal_actors::{
     alert, backoff, clock, gate, level, mailbox, pool_monitor, signal, supervisor, telemetry, threshold,
     user_limit, window,

@@ -1,12 +1,14 @@
 //! The shell: hands what happened to the incidents, and lets time pass. What is remembered is in the handle.
 
-use std::{future, time::Duration};
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::{runtime::Handle, task::AbortHandle};
+use tokio::runtime::Handle;
 
 use super::{case::MOMENT, handle::Incidents};
 use crate::{
+    alarm::Alarm,
+    fault::Fault,
     mailbox::{Mailbox, Wake},
     signal::{Name, Signal},
 };
@@ -35,15 +37,6 @@ impl From<Signal> for Message {
     fn from(signal: Signal) -> Self {
         Self::Happened(signal)
     }
-}
-
-/// A way of failing.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub enum Fault {
-    Panic,
-    Error,
-    Hang,
 }
 
 /// The actor `alert`. Its arguments are the incidents and its mailbox, both of which outlive it; the mailbox
@@ -104,7 +97,7 @@ impl Desk {
                     self.incidents.hear(&signal);
                 }
                 Message::Close { id, by } => drop(self.incidents.close(&id, &by)),
-                Message::Fault(fault) => fail(fault).await?,
+                Message::Fault(fault) => fault.happen().await?,
             }
         }
         Ok(acted)
@@ -122,29 +115,7 @@ impl Desk {
                 // An actor that is gone needs no waking.
                 let _ = actor.cast(Wake);
             });
-            Alarm(task.abort_handle())
+            Alarm::from(task)
         });
-    }
-}
-
-/// A planned waking. Dropping it, with its actor or for another one, calls it off.
-#[derive(Debug)]
-struct Alarm(AbortHandle);
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-async fn fail(fault: Fault) -> Result<(), ActorProcessingErr> {
-    match fault {
-        #[expect(clippy::panic, reason = "planted, to see that the supervisor notices")]
-        Fault::Panic => panic!("planted"),
-        Fault::Error => Err("planted".into()),
-        Fault::Hang => {
-            future::pending::<()>().await;
-            Ok(())
-        }
     }
 }

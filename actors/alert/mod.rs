@@ -36,7 +36,7 @@ mod policy;
 #[cfg(test)]
 mod tests;
 
-pub use actor::{Alert, Desk, Fault, Message};
+pub use actor::{Alert, Desk, Message};
 pub use handle::Incidents;
 pub use impact::{Delta, Impact, Users};
 pub use incident::{Deed, Incident, Kind, Noticed, Peak, Phase, Resolution};

@@ -1,12 +1,16 @@
 //! The shell: looks at the pool often enough, and nothing else. What is decided and remembered is in the handle.
 
-use std::{future, time::Duration};
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::{runtime::Handle, task::AbortHandle};
+use tokio::runtime::Handle;
 
 use super::{handle::Monitor, policy::Policy};
-use crate::mailbox::{Mailbox, Wake};
+use crate::{
+    alarm::Alarm,
+    fault::Fault,
+    mailbox::{Mailbox, Wake},
+};
 
 /// How often the pool is looked at under pressure.
 const CLOSE: Duration = Duration::from_millis(10);
@@ -25,15 +29,6 @@ pub enum Message {
     /// Fail, to see who notices.
     #[doc(hidden)]
     Fault(Fault),
-}
-
-/// A way of failing.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub enum Fault {
-    Panic,
-    Error,
-    Hang,
 }
 
 /// The actor `pool-monitor:NAME`. Its arguments are the monitor it drives and its mailbox, both of which outlive
@@ -71,7 +66,7 @@ impl Actor for PoolMonitor {
             match message {
                 Message::Look => watch.monitor.look(),
                 Message::Reconfigure(policy) => watch.monitor.reconfigure(policy),
-                Message::Fault(fault) => fail(fault).await?,
+                Message::Fault(fault) => fault.happen().await?,
             }
         }
         watch.rearm();
@@ -97,28 +92,6 @@ impl Watch {
             }
             mailbox.tell(Message::Look);
         });
-        self.alarm = Some(Alarm(task.abort_handle()));
-    }
-}
-
-/// A planned look. Dropping it, with its actor or for another one, calls it off.
-#[derive(Debug)]
-struct Alarm(AbortHandle);
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-async fn fail(fault: Fault) -> Result<(), ActorProcessingErr> {
-    match fault {
-        #[expect(clippy::panic, reason = "planted, to see that the supervisor notices")]
-        Fault::Panic => panic!("planted"),
-        Fault::Error => Err("planted".into()),
-        Fault::Hang => {
-            future::pending::<()>().await;
-            Ok(())
-        }
+        self.alarm = Some(task.into());
     }
 }

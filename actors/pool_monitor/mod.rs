@@ -34,7 +34,7 @@ mod policy;
 #[cfg(test)]
 mod tests;
 
-pub use actor::{Fault, Message, PoolMonitor, Watch};
+pub use actor::{Message, PoolMonitor, Watch};
 pub use handle::{Monitor, Pool};
 pub use machine::{Effect, Effects, Machine, Reason, Sample};
 pub use policy::{Invalid, Policy};

@@ -95,7 +95,6 @@ async fn mode(
         }
         let by = std::sync::Arc::clone(&caller.name);
         let before = (state.set_mode)(ModeChange { mode, by, reason: reason.into() });
-        tracing::info!(target: "selfheal", mode = mode.name(), was = before.name(), by = %caller.name, reason, "Mode changed");
         Ok(shown(&json!({ "success": true, "mode": mode, "before": before })))
     })
     .await

@@ -9,6 +9,7 @@ use std::{
 use axum::{Router, extract::connect_info::IntoMakeServiceWithConnectInfo};
 use selfheal_actors::{
     alert::{self, Incidents},
+    fault::Fault,
     gate::{Gate, Ticket},
     level::{Level, Mode},
     pool_monitor,
@@ -155,22 +156,11 @@ impl Heal {
     pub fn plant(&self, child: &str, fault: Fault) -> bool {
         let parts = &self.0.parts;
         if **parts.alerts.child() == *child {
-            parts.alerts.tell(alert::Message::Fault(match fault {
-                Fault::Panic => alert::Fault::Panic,
-                Fault::Error => alert::Fault::Error,
-                Fault::Hang => alert::Fault::Hang,
-            }));
+            parts.alerts.tell(alert::Message::Fault(fault));
             return true;
         }
-        let Some(pool) = parts.pools.iter().find(|pool| **pool.mailbox.child() == *child) else {
-            return false;
-        };
-        pool.mailbox.tell(pool_monitor::Message::Fault(match fault {
-            Fault::Panic => pool_monitor::Fault::Panic,
-            Fault::Error => pool_monitor::Fault::Error,
-            Fault::Hang => pool_monitor::Fault::Hang,
-        }));
-        true
+        let pool = parts.pools.iter().find(|pool| **pool.mailbox.child() == *child);
+        pool.inspect(|pool| pool.mailbox.tell(pool_monitor::Message::Fault(fault))).is_some()
     }
 
     /// The admin surface on a listener of its own.
@@ -224,15 +214,6 @@ impl Heal {
 
 pub(super) fn with_peers(app: Router) -> IntoMakeServiceWithConnectInfo<Router, SocketAddr> {
     app.into_make_service_with_connect_info::<SocketAddr>()
-}
-
-/// A way for a child to fail.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    Panic,
-    Error,
-    Hang,
 }
 
 impl fmt::Debug for Heal {

@@ -20,5 +20,5 @@ mod wiring;
 
 pub use builder::{Builder, StartError};
 pub use guardian::{Build, Cause, Epoch, Failure, Guardian, Options, Phase, Status};
-pub use handle::{Fault, Heal};
+pub use handle::Heal;
 pub use shutdown::{Ended, GRACE};

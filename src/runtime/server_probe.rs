@@ -8,8 +8,8 @@ use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use selfheal_actors::gate::Gate;
-use tokio::{runtime::Handle, task::AbortHandle};
+use selfheal_actors::{alarm::Alarm, gate::Gate};
+use tokio::runtime::Handle;
 
 use crate::{
     admin,
@@ -44,7 +44,7 @@ pub(super) struct Due;
 /// What one generation has.
 pub(super) struct Asking<DB: Backend> {
     asked: Asked<DB>,
-    next: Option<AbortHandle>,
+    next: Option<Alarm>,
 }
 
 impl<DB: Backend> Actor for ServerProbe<DB> {
@@ -93,14 +93,6 @@ impl<DB: Backend> Asking<DB> {
             // An actor that is gone asks no more.
             let _ = actor.cast(Due);
         });
-        self.next = Some(next.abort_handle());
-    }
-}
-
-impl<DB: Backend> Drop for Asking<DB> {
-    fn drop(&mut self) {
-        if let Some(next) = &self.next {
-            next.abort();
-        }
+        self.next = Some(next.into());
     }
 }

@@ -28,6 +28,7 @@ use std::{
 };
 
 use selfheal_actors::{
+    alarm::Alarm,
     alert::{self, Alert, Impact, Incidents},
     clock::{Clock, Tick},
     gate::{Change, Gate},
@@ -37,7 +38,7 @@ use selfheal_actors::{
     signal::{Action, Name, Signal, Signals, Step},
     supervisor::{ChildPolicy, ChildSpec, Children, Context, NotUp, Policy, SupervisorSpec},
 };
-use tokio::{runtime::Handle, task::AbortHandle};
+use tokio::runtime::Handle;
 
 use super::{
     builder::{Builder, StartError},
@@ -95,13 +96,8 @@ pub(super) struct Running {
     pub(super) parts: Parts,
     pub(super) guardian: Guardian,
     pub(super) draining: AtomicBool,
-    housekeeping: AbortHandle,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.housekeeping.abort();
-    }
+    /// Called off with it.
+    _housekeeping: Alarm,
 }
 
 impl Parts {
@@ -316,8 +312,8 @@ pub(super) async fn start(parts: Parts) -> Result<Running, NotUp> {
         true => Guardian::inline(parts.tree(), options).await?,
         false => Guardian::start(parts.tree(), options).await?,
     };
-    let housekeeping = Handle::current().spawn(keep_house(&parts)).abort_handle();
-    Ok(Running { parts, guardian, draining: AtomicBool::new(false), housekeeping })
+    let housekeeping = Handle::current().spawn(keep_house(&parts)).into();
+    Ok(Running { parts, guardian, draining: AtomicBool::new(false), _housekeeping: housekeeping })
 }
 
 /// Nobody is left to read a mailbox by then, so the incidents are told directly.

@@ -16,9 +16,9 @@ use selfheal::{
     Heal, SqliteHealPool,
     clock::Clock,
     config::{Config, Source},
+    fault::Fault,
     gate::{Gate, Hold, Ticket},
     level::Class,
-    runtime::Fault,
     supervisor::{ChildState, Children},
 };
 

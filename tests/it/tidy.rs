@@ -90,7 +90,7 @@ fn the_top_level_is_the_card_and_little_more() {
         .filter(|name| !name.starts_with('.') && !["target", "data"].contains(&name.as_str()))
         .collect();
     let expected = "ARCHITECTURE.md Cargo.lock Cargo.toml LICENSE-APACHE LICENSE-MIT README.md actors config \
-                    rustfmt.toml src tests";
+                    src tests";
     for name in &found {
         assert!(expected.split_whitespace().any(|e| e == name), "{name} is new at the top level");
     }

@@ -21,8 +21,9 @@ use tracing::{
 
 use super::*;
 use crate::{
-    alert::{Alert, Fault, Incidents, Message},
+    alert::{Alert, Incidents, Message},
     clock::Clock,
+    fault::Fault,
     mailbox::{Mailbox, Wake},
 };
 

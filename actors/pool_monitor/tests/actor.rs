@@ -14,9 +14,10 @@ use parking_lot::Mutex;
 use ractor::{Actor, ActorRef};
 use tokio::{sync::Notify, task::JoinHandle, time::sleep};
 
-use super::super::{Fault, Message, Monitor, Policy, Pool, PoolMonitor, Sample};
+use super::super::{Message, Monitor, Policy, Pool, PoolMonitor, Sample};
 use crate::{
     clock::{Clock, Tick},
+    fault::Fault,
     level::{Level, Mode, ModeCell},
     mailbox::{Mailbox, Wake},
     signal::{Signal, Signals, Step},
