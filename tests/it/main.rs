@@ -13,6 +13,7 @@ mod config;
 #[path = "../guarded/mod.rs"]
 mod guarded;
 mod http_layer;
+mod loop_of_healing;
 mod pool_exhaustion;
 mod pool_exhaustion_drill;
 mod serve;
