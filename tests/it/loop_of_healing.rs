@@ -56,14 +56,14 @@ async fn an_exhausted_pool_is_eased_recovers_and_is_one_incident() {
     until(&heal, Level::Critical).await;
 
     assert_eq!(gate.enter(&Ticket::new(Class::Sheddable)).expect_err("it can wait").reason, Reason::Shed);
-    gate.enter(&Ticket::new(Class::Critical)).expect("critical work is never shed");
+    drop(gate.enter(&Ticket::new(Class::Critical)).expect("critical work is never shed"));
     assert_eq!(heal.batch_size("main"), Some(50));
     assert_eq!(heal.optional(async { 1 }).await, None, "optional work is left out");
 
     drop(held);
     drop(waiter.await.expect("its turn comes"));
     until(&heal, Level::Normal).await;
-    gate.enter(&Ticket::new(Class::Sheddable)).expect("all is calm again");
+    drop(gate.enter(&Ticket::new(Class::Sheddable)).expect("all is calm again"));
     assert_eq!(heal.batch_size("main"), Some(10));
     assert_eq!(heal.optional(async { 1 }).await, Some(1));
 
@@ -87,7 +87,7 @@ async fn the_kill_switch_lets_everyone_through_at_once_and_undoes_what_was_done(
     gate.tick();
     let let_through = tokio::time::timeout(Duration::from_millis(100), waiter).await.expect("at once");
     until(&heal, Level::Normal).await;
-    gate.enter(&Ticket::new(Class::Sheddable)).expect("nobody is refused");
+    drop(gate.enter(&Ticket::new(Class::Sheddable)).expect("nobody is refused"));
     drop((held, let_through));
     heal.shutdown().await;
 }
