@@ -49,6 +49,8 @@ pub struct Claim {
     /// Grows with each that begins to wait.
     pub(super) sequence: u64,
     pub(super) arrived: Tick,
+    /// When it began to wait for the pool: later than it arrived, if it was set aside for its user.
+    pub(super) queued: Tick,
     pub(super) granted: Tick,
     pub(super) deadline: Tick,
     /// When it waits no longer.

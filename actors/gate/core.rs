@@ -177,6 +177,7 @@ impl Core {
             real_in_use: self.machine.in_use(),
             waiting: machine.waiting(),
             parked: machine.parked(),
+            waiting_since: machine.waiting_since(),
             oldest_wait: machine.oldest_wait(),
             in_flight: machine.in_flight(),
             users: machine.users(),

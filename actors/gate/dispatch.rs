@@ -139,6 +139,7 @@ impl Machine {
         let expires = self.patience(claim);
         let Some(claim) = self.claims.get_mut(id) else { return };
         (claim.state, claim.expires, claim.sequence) = (State::Waiting, expires, sequence);
+        claim.queued = now;
         self.waiting[claim.class.index()] += 1;
         self.expiries.insert((expires, id));
         self.queues.push(&mut self.claims, id, now);

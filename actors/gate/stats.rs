@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    clock::Tick,
     gate::{ByClass, Params, Tally},
     level::Mode,
     signal::Name,
@@ -25,7 +26,9 @@ pub struct Stats {
     pub waiting: ByClass<u32>,
     /// Those that wait for one of their own user's connections.
     pub parked: u32,
-    /// For how long the one who waits longest has waited.
+    /// Since when the one who waits longest has waited, deferred work aside.
+    pub waiting_since: Option<Tick>,
+    /// For how long that is.
     pub oldest_wait: Duration,
     /// Requests and jobs in flight.
     pub in_flight: usize,

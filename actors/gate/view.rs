@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     clock::Tick,
     gate::{ByClass, ClaimId, Machine, Params, Tally, claim::State},
+    level::Class,
 };
 
 impl Machine {
@@ -81,11 +82,19 @@ impl Machine {
         self.users.len()
     }
 
-    /// For how long the one who waits longest for a connection has waited.
+    /// Since when the one who waits longest for a connection has waited. Whoever does deferred work (class
+    /// background) is not among them: that work can wait.
+    #[must_use]
+    pub fn waiting_since(&self) -> Option<Tick> {
+        let waiting = self.queues.iter(&self.claims).filter_map(|id| self.claims.get(id));
+        waiting.filter(|claim| claim.class != Class::Background).map(|claim| claim.queued).min()
+    }
+
+    /// For how long the one who waits longest for a connection has waited; see
+    /// [`waiting_since`](Self::waiting_since).
     #[must_use]
     pub fn oldest_wait(&self) -> Duration {
-        let arrivals = self.queues.iter(&self.claims).filter_map(|id| self.claims.get(id));
-        arrivals.map(|claim| self.now.since(claim.arrived)).max().unwrap_or_default()
+        self.waiting_since().map_or(Duration::ZERO, |since| self.now.since(since))
     }
 
     /// What was done so far.

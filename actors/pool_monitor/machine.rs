@@ -24,6 +24,9 @@ pub struct Sample {
     pub waiting: u32,
     /// Of these, how many are class critical.
     pub waiting_critical: u32,
+    /// Since when the one of them who waits longest has waited. `None` if nobody knows: then since somebody
+    /// was first seen to wait.
+    pub waiting_since: Option<Tick>,
 }
 
 impl Sample {
@@ -142,9 +145,11 @@ impl Machine {
         }
     }
 
-    /// The pool looks like this now. What was due before is decided first, by what was seen before.
+    /// The pool looks like this now. What it looked like since the last sample nobody knows, so nothing is due
+    /// that this one contradicts: a queue that was there ten milliseconds ago, and is gone, has not stood.
     pub fn on(&mut self, sample: Sample, now: Tick) -> Effects {
-        let mut effects = self.on_tick(now);
+        self.now = self.now.max(now);
+        let mut effects = self.lift_if_blind();
         if self.blind {
             self.blind = false;
             effects.push(Effect::Blind(false));
@@ -159,12 +164,7 @@ impl Machine {
         self.now = self.now.max(now);
         let mut effects = Effects::new();
         self.settle(self.now, &mut effects);
-        if self.blind_at().is_some_and(|at| at <= self.now) {
-            self.blind = true;
-            effects.push(Effect::Blind(true));
-            self.lower_to_normal(Reason::Blind, &mut effects);
-            self.sight = None;
-        }
+        effects.append(&mut self.lift_if_blind());
         effects
     }
 
@@ -230,6 +230,18 @@ impl Machine {
     pub fn is_pressed(&self) -> bool {
         let near = |s: &Sight| s.sample.waiting > 0 || s.sample.ratio() >= self.policy.warning / 2.0;
         self.level != Level::Normal || self.sight.as_ref().is_some_and(near)
+    }
+
+    /// Whoever has seen nothing for too long lets go of everything.
+    fn lift_if_blind(&mut self) -> Effects {
+        let mut effects = Effects::new();
+        if self.blind_at().is_some_and(|at| at <= self.now) {
+            self.blind = true;
+            effects.push(Effect::Blind(true));
+            self.lower_to_normal(Reason::Blind, &mut effects);
+            self.sight = None;
+        }
+        effects
     }
 
     /// Takes every step that is due, in one direction. Only a senseless policy can make a level due in both,
@@ -348,10 +360,13 @@ impl Sight {
         };
         let near = at_the_line(sample.max);
         let someone = !policy.needs_waiter || sample.waiting > 0;
+        // Where a level needs a waiter, one who came a moment ago has not waited yet.
+        let waited = |span: Span| span.not_before(sample.waiting_since.unwrap_or(span.from));
         let rises_to = |line: f64, before: Option<Span>| {
             Span::of(&average, now, Line::AtLeast(line - near), sample.ratio())
                 .filter(|_| someone)
                 .map(|span| span.joined(before, now))
+                .map(|span| if policy.needs_waiter { waited(span) } else { span })
         };
         let falls_to = |line: f64, waiting: u32, before: Option<Span>| {
             Span::of(&average, now, Line::AtMost(line + near), sample.ratio())
@@ -360,7 +375,7 @@ impl Sight {
         };
         let warned = before.and_then(|b| b.to_warning);
         let to_warning = match sample.full_with_a_waiter() {
-            true => Some(Span { from: now, until: Tick::MAX }.joined(warned, now)),
+            true => Some(waited(Span { from: now, until: Tick::MAX }.joined(warned, now))),
             false => rises_to(policy.warning, warned),
         };
         Self {
@@ -401,6 +416,11 @@ impl Span {
             }
             Some(_) | None => self,
         }
+    }
+
+    /// This stretch, but not from before `at`.
+    fn not_before(self, at: Tick) -> Self {
+        Self { from: self.from.max(at), ..self }
     }
 
     /// When, at a level entered at `entered`, it has lasted for `dwell`; `None` if it does not last until then.

@@ -12,8 +12,12 @@
 //! - *dwell times*: a condition must hold for `up` (20 ms) to raise the level, and for `down` (2 s) to lower it;
 //! - *exits below entries* (85 → 80, 92 → 88), so that the line itself is no place to flap around.
 //!
-//! And one makes it honest: where nothing is reserved (`needs_waiter`), a busy pool without anybody waiting is
-//! not under pressure. It is well used.
+//! And two make it honest. Where nothing is reserved (`needs_waiter`), a busy pool without anybody waiting is
+//! not under pressure: it is well used. And pressure counts from the moment since which *one* of those who wait
+//! has waited, not since when there was somebody: a queue through which each passes in 5 ms does not stand.
+//! M/M/100 with queries of 50 ms, watched for 200 minutes of virtual time at each load: 0 level changes a minute
+//! at .75, .04 at .80 and .8 at .85; counted from the first waiter on, 3.8 at .78 and 6.2 at .80. A burst is seen
+//! as early as before, because whoever came with it waits until it is over.
 //!
 //! **What is done is undone, exactly and in reverse.** The [`Machine`] remembers the actions themselves, not
 //! the level they came from, so a policy that changes in between undoes what was done and not what would be

@@ -16,7 +16,8 @@ pub struct Policy {
     /// Time after which a change of use is 63 % visible in the average. Zero: the average is the use itself.
     /// Default 100 ms.
     pub smoothing: Duration,
-    /// For how long pressure must hold before a level is raised. Default 20 ms.
+    /// For how long pressure must hold, and where a waiter is needed one of them have waited, before a level is
+    /// raised. Default 20 ms.
     pub up: Duration,
     /// For how long calm must hold before Warning is left. Default 2 s.
     pub down: Duration,

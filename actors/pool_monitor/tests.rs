@@ -11,7 +11,7 @@ const MS: fn(u64) -> Tick = Tick::from_millis;
 
 /// `in_use` of 100, with `waiting` normal requests.
 const fn pool(in_use: u32, waiting: u32) -> Sample {
-    Sample { in_use, max: 100, waiting, waiting_critical: 0 }
+    Sample { in_use, max: 100, waiting, waiting_critical: 0, waiting_since: None }
 }
 
 /// A monitor and what it did, told as one word an effect: `warning(use)`, `+shed`, `-shed`.

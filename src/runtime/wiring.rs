@@ -239,6 +239,7 @@ fn sample(gate: &Gate) -> Sample {
         max: stats.limit,
         waiting: stats.waiting_in_all() - background,
         waiting_critical: stats.waiting[Class::Critical.index()],
+        waiting_since: stats.waiting_since,
     }
 }
 

@@ -265,6 +265,8 @@ impl Machines {
             max: self.gate.limit(),
             waiting: inside.saturating_add(self.outside.all),
             waiting_critical: of(Class::Critical).saturating_add(self.outside.critical),
+            // How long those outside have waited, nobody says.
+            waiting_since: self.gate.waiting_since().filter(|_| self.outside.all == 0),
         }
     }
 }

@@ -80,7 +80,8 @@ impl Rig {
     }
 
     fn use_is(&self, in_use: u32, waiting: u32) {
-        *self.sample.lock() = Some(Sample { in_use, max: 100, waiting, waiting_critical: 0 });
+        *self.sample.lock() =
+            Some(Sample { in_use, max: 100, waiting, waiting_critical: 0, waiting_since: None });
     }
 
     /// Every action was done once and undone once, in reverse.
@@ -218,7 +219,9 @@ async fn a_panic_while_acting_leaves_the_action_to_be_done_by_the_next() {
             clock: Clock::tokio(),
             mode: ModeCell::new(Mode::Act),
             signals: Signals::none(),
-            look: Box::new(|| Some(Sample { in_use: 100, max: 100, waiting: 9, waiting_critical: 0 })),
+            look: Box::new(|| {
+                Some(Sample { in_use: 100, max: 100, waiting: 9, waiting_critical: 0, waiting_since: None })
+            }),
             apply: Box::new({
                 let (faults, applied) = (Arc::clone(&faults), Arc::clone(&applied));
                 move |action, _| {

@@ -185,11 +185,38 @@ fn it_does_not_matter_how_late_a_timer_is_called() {
     let mut seen = Effects::new();
     for (ms, sample) in samples {
         prompt.see(ms, sample);
+        seen.extend(late.on_tick(MS(ms)));
         seen.extend(late.on(sample, MS(ms)));
     }
     prompt.run_to(5_000);
     seen.extend(late.on_tick(MS(5_000)));
     assert_eq!(prompt.words(), seen.iter().filter_map(word).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_the_next_look_finds_gone_has_not_stood() {
+    let mut told = Told::new(Policy::default());
+    for ms in (0..1_000).step_by(30) {
+        let busy = (ms / 30) % 2 == 0;
+        let sample = if busy { pool(100, 5) } else { pool(60, 0) };
+        let effects = told.machine.on(sample, MS(ms));
+        told.note(MS(ms), &effects);
+    }
+    assert!(told.words().is_empty());
+}
+
+#[test]
+fn somebody_waits_all_the_time_and_nobody_for_long() {
+    let mut told = Told::new(Policy::default());
+    for ms in 15..1_000 {
+        let since = Some(MS(ms - 15));
+        told.see(ms, Sample { waiting_since: since, ..pool(100, 30) });
+    }
+    assert!(told.words().is_empty(), "whoever comes is served within 15 ms: no queue stands");
+    told.see(1_000, Sample { waiting_since: Some(MS(985)), ..pool(100, 30) });
+    told.run_to(1_100);
+    assert_eq!(told.when("warning(full)"), Some(1_005), "the first who has waited for 20 ms");
+    assert_eq!(told.when("critical(full)"), Some(1_005), "the average is there already");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Random loads. `SELFHEAL_SEEDS` says how many, `SEED` replays one.
 
 use std::{
+    collections::VecDeque,
     env,
     hash::{DefaultHasher, Hash, Hasher},
     thread,
@@ -84,7 +85,8 @@ fn random_sample(random: &mut fastrand::Rng) -> Sample {
     let max = random.choice([1, 10, 100, 100, 100, 97]).unwrap_or(100);
     let in_use = if random.bool() { max } else { random.u32(0..=max + 2) };
     let waiting = if random.bool() { 0 } else { random.u32(0..200) };
-    Sample { in_use, max, waiting, waiting_critical: random.u32(0..=waiting) / 50 }
+    let waiting_critical = random.u32(0..=waiting) / 50;
+    Sample { in_use, max, waiting, waiting_critical, waiting_since: None }
 }
 
 /// One life of a monitor; the hash of all that it did, at its times.
@@ -155,30 +157,34 @@ fn changes_per_minute(seed: u64, load: f64, service: f64, policy: Policy) -> f64
     const MINUTES: u32 = 3;
     let mut random = fastrand::Rng::with_seed(seed);
     let mut machine = Machine::new(policy);
-    let (mut in_system, mut clock, mut books) = (0u32, 0.0f64, Books::default());
+    let (mut in_use, mut queue) = (0, VecDeque::new());
+    let (mut clock, mut books) = (0.0f64, Books::default());
     while clock < 60.0 * f64::from(MINUTES) {
-        let (arrivals, served) = (load * 100.0 / service, f64::from(in_system.min(100)) / service);
+        let (arrivals, served) = (load * 100.0 / service, f64::from(in_use) / service);
         clock += -(1.0 - random.f64()).ln() / (arrivals + served);
-        let arrived = random.f64() * (arrivals + served) < arrivals;
-        in_system = if arrived { in_system + 1 } else { in_system - 1 };
         let now = Tick::ZERO + Duration::from_secs_f64(clock);
-        let effects = machine.on(pool(in_system.min(100), in_system.saturating_sub(100)), now);
+        match random.f64() * (arrivals + served) < arrivals {
+            true if in_use < 100 => in_use += 1,
+            true => queue.push_back(now),
+            false if queue.pop_front().is_none() => in_use -= 1,
+            false => {}
+        }
+        let sample = Sample { waiting_since: queue.front().copied(), ..pool(in_use, queue.len() as u32) };
+        let effects = machine.on(sample, now);
         books.check(&machine, &effects, now);
     }
     f64::from(books.changes) / f64::from(MINUTES)
 }
 
-/// With queries of 10 ms a healthy pool shows no level at all. With 50 ms a queue that stands for the 20 ms of
-/// `up` is not rare: once in 40 s at a load of .75 (measured: 3 changes a minute, there and back), and at .80
-/// mostly Warning ↔ Critical (4 a minute). Each of them is a queue that was really there.
+/// At .80 with queries of 50 ms there is a queue for longer than `up` three times a minute, and each in it waits
+/// for a few milliseconds. The header has what longer runs gave.
 #[test]
 fn at_a_healthy_load_the_level_stays_where_it_is() {
-    let table = [(0.75, 0.010, 0.5), (0.80, 0.010, 2.0), (0.75, 0.050, 5.0), (0.80, 0.050, 8.0)];
-    for (load, service, most) in table {
+    for (load, service) in [(0.75, 0.010), (0.80, 0.010), (0.75, 0.050), (0.80, 0.050)] {
         for seed in 0..2 {
             let changes = changes_per_minute(seed, load, service, Policy::default());
             assert!(
-                changes <= most,
+                changes <= 2.0,
                 "{changes} changes a minute, load {load}, service {service} (seed {seed})"
             );
         }

@@ -11,6 +11,8 @@ use super::load::{Fate, LEAD, Route};
 
 /// A dashboard that takes longer has not been seen by its user.
 pub(crate) const DASHBOARD_DEADLINE: Duration = Duration::from_secs(10);
+/// A load that is sent later than this, in milliseconds, says more about the machine than about the service.
+const BUSY: i64 = 100;
 /// More kinds of errors than this are not listed.
 const ERRORS_LISTED: usize = 5;
 
@@ -44,6 +46,9 @@ pub(crate) struct Dashboards {
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Callers {
     pub(crate) requests: usize,
+    /// One request in a hundred was sent later than this after its moment. Much more than 10 ms: the machine has
+    /// too much else to do, and the figures speak of that.
+    pub(crate) late_ms: i64,
     pub(crate) critical: Critical,
     pub(crate) dashboards: Dashboards,
     /// Requests without any reply.
@@ -123,6 +128,7 @@ impl Callers {
         let completed = || of(is_completed_dashboard);
         Self {
             requests: fates.len(),
+            late_ms: late(fates),
             critical: Critical {
                 sent: critical().count(),
                 ok: critical().filter(|fate| fate.is_ok()).count(),
@@ -140,6 +146,13 @@ impl Callers {
             last_dashboard_ms: completed().map(Fate::known_at).max().map(from_click),
         }
     }
+}
+
+/// The 99th percentile of how late requests were sent.
+fn late(fates: &[Fate]) -> i64 {
+    let mut late: Vec<_> = fates.iter().map(|fate| fate.late).collect();
+    late.sort_unstable();
+    late.get(late.len() * 99 / 100).copied().map_or(0, millis)
 }
 
 fn millis(span: Duration) -> i64 {
@@ -199,5 +212,11 @@ pub(crate) fn missed(without: &Without, with: &With) -> Vec<String> {
     promise(healed.doubled == 0, format!("{} effects were doubled", healed.doubled));
     promise(healed.non_json == 0, format!("{} replies were not JSON", healed.non_json));
     promise(healed.failed == 0, format!("{} requests failed", healed.failed));
+    if !missed.is_empty() && healed.late_ms > BUSY {
+        missed.push(format!(
+            "the load was sent {} ms late: this machine has too much else to do",
+            healed.late_ms
+        ));
+    }
     missed
 }

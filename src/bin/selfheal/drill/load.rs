@@ -72,6 +72,8 @@ pub(crate) struct Shot {
 #[derive(Debug)]
 pub(crate) struct Fate {
     pub(crate) shot: Shot,
+    /// How long after the due moment it was sent: the machine was busy with something else.
+    pub(crate) late: Duration,
     /// From the due moment.
     pub(crate) took: Duration,
     /// None if there was no reply at all.
@@ -188,6 +190,7 @@ async fn sleep_until(moment: Tick, clock: &Clock) {
 }
 
 async fn follow(shot: Shot, url: String, web: Web, start: Tick, clock: Clock) -> Fate {
+    let late = clock.now().since(start + shot.due);
     let headers: Vec<_> = HeaderValue::from_str(&shot.user)
         .map(|user| (HeaderName::from_static("x-user-id"), user))
         .into_iter()
@@ -196,7 +199,7 @@ async fn follow(shot: Shot, url: String, web: Web, start: Tick, clock: Clock) ->
     let sent = web.send(shot.route.name().0, &url, &headers, body);
     let answer = tokio::time::timeout(GIVE_UP, sent).await;
     let took = clock.now().since(start + shot.due);
-    Fate { shot, took, reply: answer.ok().and_then(Result::ok).as_ref().map(Reply::from) }
+    Fate { shot, late, took, reply: answer.ok().and_then(Result::ok).as_ref().map(Reply::from) }
 }
 
 impl From<&Answer> for Reply {
