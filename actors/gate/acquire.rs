@@ -18,6 +18,7 @@ use crate::{
         Answer, Ask, ClaimId, Refusal, Ticket, Work, core::Core, membership::Membership, shared::Shared,
         slot::Slot,
     },
+    level::Class,
     signal::Name,
 };
 
@@ -59,6 +60,8 @@ struct Parked {
     claim: Claimed,
     slot: Arc<Slot>,
     since: Tick,
+    class: Class,
+    deadline: Option<Tick>,
     sleep: Option<(Tick, Pin<Box<Sleep>>)>,
 }
 
@@ -83,6 +86,8 @@ enum Ends {
 pub struct Permit {
     claim: Claimed,
     waited: Duration,
+    class: Class,
+    deadline: Option<Tick>,
 }
 
 impl Permit {
@@ -90,6 +95,18 @@ impl Permit {
     #[must_use]
     pub const fn waited(&self) -> Duration {
         self.waited
+    }
+
+    /// The class of the work that it was granted to.
+    #[must_use]
+    pub const fn class(&self) -> Class {
+        self.class
+    }
+
+    /// For how long an answer is still of use to its holder; `None` if nobody has said.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.since(self.claim.shared.clock.now()))
     }
 
     /// The connection itself is there only now, so that its hold begins now. While the gate only watches, the
@@ -150,14 +167,16 @@ fn ask(shared: &Arc<Shared>, ticket: Option<&Ticket>, hold: &Hold) -> Result<Ask
     if let (Some(ticket), Some(job)) = (ticket, joined) {
         drop(ticket.joined(gate, Arc::new(Membership::new(Arc::clone(shared), job))));
     }
+    let (class, deadline) = ticket.map_or((Class::default(), None), |of| (of.class(), of.deadline()));
     let claimed = |claim, ends| Claimed { shared: Arc::clone(shared), claim, ends };
     match (answer, slot) {
         (Answer::Parked(claim), Some(slot)) => {
             let claim = claimed(claim, Ends::Abandoned);
-            Ok(Asked::Parked(Parked { claim, slot, since, sleep: None }))
+            Ok(Asked::Parked(Parked { claim, slot, since, class, deadline, sleep: None }))
         }
         (Answer::Granted(claim) | Answer::Parked(claim), _) => {
-            Ok(Asked::Granted(Permit { claim: claimed(claim, Ends::Released), waited: Duration::ZERO }))
+            let claim = claimed(claim, Ends::Released);
+            Ok(Asked::Granted(Permit { claim, waited: Duration::ZERO, class, deadline }))
         }
         (Answer::Refused(refusal), _) => Err(refusal),
     }
@@ -206,7 +225,7 @@ impl Parked {
     fn permit(mut self) -> Permit {
         let waited = self.claim.shared.clock.now().since(self.since);
         self.claim.ends = Ends::Released;
-        Permit { claim: self.claim, waited }
+        Permit { claim: self.claim, waited, class: self.class, deadline: self.deadline }
     }
 }
 

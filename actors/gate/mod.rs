@@ -64,8 +64,8 @@
 //!   just when it is short of connections. Requests of several queries yield to single ones of their class.
 //! - Critical work beyond the capacity: its newest succeed, its oldest do not.
 //! - One user with many identities; operations beyond the first 256 names, which are learnt together.
-//! - The database itself. That work which was cancelled ends at the server is up to a `statement_timeout`, which
-//!   lifted goodput with a database four times slower from .71 to .82.
+//! - The database itself. That work whose caller has gone ends at the server is up to whoever holds the permit,
+//!   which says how long an answer is of use: it lifted goodput with a database four times slower from .71 to .82.
 //!
 //! # How it is built
 //! [`Machine`] decides, and is all that a simulation needs. `shared.rs` holds it under one lock, and wakes and tells

@@ -65,6 +65,10 @@ pub trait Backend: Database<Arguments: Clone + 'static, Statement: 'static> + se
     #[doc(hidden)]
     fn is_standby(conn: &mut Self::Connection) -> BoxFuture<'_, Result<bool, sqlx::Error>>;
 
+    /// Ends each statement of this session after `bound`; `None`: as it was when the session began.
+    #[doc(hidden)]
+    fn bind(conn: &mut Self::Connection, bound: Option<Duration>) -> BoxFuture<'_, Result<(), sqlx::Error>>;
+
     /// Who is connected to the server; `None` where there is none.
     #[doc(hidden)]
     fn census(conn: &mut Self::Connection) -> BoxFuture<'_, Result<Option<Census>, sqlx::Error>>;
@@ -140,6 +144,18 @@ impl Backend for Postgres {
         Box::pin(sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(conn))
     }
 
+    fn bind(conn: &mut Self::Connection, bound: Option<Duration>) -> BoxFuture<'_, Result<(), sqlx::Error>> {
+        Box::pin(async move {
+            let query = match bound {
+                Some(bound) => {
+                    sqlx::query("select set_config('statement_timeout', $1, false)").bind(milliseconds(bound))
+                }
+                None => sqlx::query("reset statement_timeout"),
+            };
+            query.execute(conn).await.map(drop)
+        })
+    }
+
     fn census(conn: &mut Self::Connection) -> BoxFuture<'_, Result<Option<Census>, sqlx::Error>> {
         Box::pin(async { probe::postgres_census(conn).await.map(Some) })
     }
@@ -165,6 +181,11 @@ impl Backend for Sqlite {
 
     fn is_standby(_: &mut Self::Connection) -> BoxFuture<'_, Result<bool, sqlx::Error>> {
         Box::pin(async { Ok(false) })
+    }
+
+    /// Nothing stops a statement of SQLite.
+    fn bind(_: &mut Self::Connection, _: Option<Duration>) -> BoxFuture<'_, Result<(), sqlx::Error>> {
+        Box::pin(async { Ok(()) })
     }
 
     fn census(_: &mut Self::Connection) -> BoxFuture<'_, Result<Option<Census>, sqlx::Error>> {

@@ -153,7 +153,7 @@ impl<DB: Backend> Lease<DB> {
 
 impl<DB: Backend> Shared<DB> {
     /// What the server says, if it says anything.
-    async fn answered<F: Future>(&self, answer: F) -> Result<F::Output, Error> {
+    pub(super) async fn answered<F: Future>(&self, answer: F) -> Result<F::Output, Error> {
         let Some(within) = self.answer_within else { return Ok(answer.await) };
         let silence = |_| Error::Io(std::io::ErrorKind::TimedOut.into());
         tokio::time::timeout(within, answer).await.map_err(silence)

@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 
 use super::{
     backend::Backend,
+    bound,
     classify::{ErrorClass, classify, sqlstate},
     health,
     pool::Shared,
@@ -27,6 +28,8 @@ use super::{
 pub(super) struct Lease<DB: Backend> {
     pub(super) connection: PoolConnection<DB>,
     pub(super) state: State,
+    /// Its session ends statements at the deadline of whoever took it.
+    bound: bool,
     /// `None` once the lease has been given back.
     permit: Option<Permit>,
     shared: Arc<Shared<DB>>,
@@ -60,7 +63,7 @@ impl<DB: Backend> Lease<DB> {
         shared: Arc<Shared<DB>>,
         runtime: Handle,
     ) -> Self {
-        Self { connection, state: State::Fit, permit: Some(permit), shared, runtime }
+        Self { connection, state: State::Fit, bound: false, permit: Some(permit), shared, runtime }
     }
 
     /// Takes a connection for `permit`. Not cancel safe: run it in a task.
@@ -72,7 +75,9 @@ impl<DB: Backend> Lease<DB> {
         let connection = shared.connection().await?;
         // While the gate orders nothing one may have waited for it in sqlx's own queue: that is no hold.
         permit.connected();
-        Ok(Self::new(connection, permit, shared, runtime))
+        let mut lease = Self::new(connection, permit, shared, runtime);
+        lease.bind().await?;
+        Ok(lease)
     }
 
     /// Closes the connection and takes another one, for the same permit.
@@ -80,6 +85,27 @@ impl<DB: Backend> Lease<DB> {
         self.state = State::Gone;
         drop(self.connection.return_to_pool());
         self.connection = self.shared.connection().await?;
+        self.state = State::Fit;
+        self.bind().await
+    }
+
+    /// Has the server end what runs for too long for this caller, where that has to be said.
+    async fn bind(&mut self) -> Result<(), sqlx::Error> {
+        self.bound = false;
+        let Some(within) = self.permit.as_ref().and_then(|permit| self.shared.bound(permit)) else {
+            return Ok(());
+        };
+        // Until the server has said so, nobody knows how the session is bound.
+        self.state = State::Unfit;
+        let shared = Arc::clone(&self.shared);
+        match shared.answered(DB::bind(&mut self.connection, Some(within))).await? {
+            // The statement that follows finds it out, and replaces the connection.
+            Err(error) if is_poisoned(&error) => {}
+            outcome => {
+                outcome?;
+                self.bound = true;
+            }
+        }
         self.state = State::Fit;
         Ok(())
     }
@@ -139,12 +165,14 @@ impl<DB: Backend> Lease<DB> {
                 <DB as Database>::TransactionManager::start_rollback(&mut self.connection);
             }
         }
-        let keep = self.state == State::Fit;
+        let (keep, bound) = (self.state == State::Fit, self.bound);
         self.state = State::Gone;
         let back = self.connection.return_to_pool();
         async move {
-            if keep {
-                back.await;
+            match (keep, bound) {
+                (true, true) => bound::loosened(back).await,
+                (true, false) => back.await,
+                (false, _) => {}
             }
         }
     }

@@ -2,10 +2,11 @@
 //!
 //! [`HealPool`] stands where an `sqlx::Pool` stood. Its `pool.rs` argues the design; `lease.rs` keeps a connection
 //! and its permit together; `call.rs` runs what a caller waits for in a task, so that a dropped caller leaks
-//! nothing; `health.rs` and `probe.rs` ask the server itself, outside the pool; `classify.rs` says what an error
-//! means.
+//! nothing; `bound.rs` has the server end what nobody waits for any more; `health.rs` and `probe.rs` ask the server
+//! itself, outside the pool; `classify.rs` says what an error means.
 
 mod backend;
+mod bound;
 mod call;
 mod classify;
 mod conn;

@@ -38,6 +38,7 @@ use tokio::{runtime::Handle, time::timeout};
 
 use super::{
     backend::Backend,
+    bound,
     error::Error,
     failover::Failover,
     health::{self, Finding, Health},
@@ -99,6 +100,8 @@ pub(super) struct Shared<DB: Backend> {
     max: u32,
     nested_reserve: u32,
     acquire_timeout: Duration,
+    /// Statements end at their callers' deadlines, which are sooner than this; `None`: they do not.
+    binds_below: Option<Duration>,
     gaps: Vec<Gap>,
     attached: ArcSwap<Attached>,
 }
@@ -141,6 +144,8 @@ impl<DB: Backend> HealPool<DB> {
             max,
             nested_reserve: 0,
             acquire_timeout: pool.options().get_acquire_timeout().min(settings::LONGEST_ACQUIRE),
+            // A pool that was built elsewhere has no hook that would loosen a session again.
+            binds_below: None,
             gaps,
             attached: ArcSwap::from_pointee(Attached::nowhere(max)),
             pool,
@@ -159,6 +164,7 @@ impl<DB: Backend> HealPool<DB> {
             max: settings.max,
             nested_reserve: settings::NESTED_RESERVE,
             acquire_timeout: settings.acquire_timeout,
+            binds_below: (bounded && settings.end_at_deadline).then_some(settings.statement_timeout),
             gaps: Vec::new(),
             attached: ArcSwap::from_pointee(Attached::nowhere(settings.max)),
             pool,
@@ -267,6 +273,12 @@ impl<DB: Backend> HealPool<DB> {
 impl<DB: Backend> Shared<DB> {
     pub(super) fn attached(&self) -> arc_swap::Guard<Arc<Attached>> {
         self.attached.load()
+    }
+
+    /// How long statements for `permit` may run at the server, if that has to be said.
+    pub(super) fn bound(&self, permit: &Permit) -> Option<Duration> {
+        let below = self.binds_below?;
+        bound::needed(permit, self.attached().gate.params().level()).filter(|&bound| bound < below)
     }
 
     /// A connection, for whoever has a permit. Not cancel safe: run it in a task.

@@ -16,6 +16,7 @@ use sqlx::{Pool, pool::PoolOptions};
 
 use super::{
     backend::{Backend, ConnectOptionsOf},
+    bound,
     error::Error,
     pool::{self, HealPool},
 };
@@ -35,6 +36,7 @@ pub struct Settings {
     pub(super) max: u32,
     pub(super) acquire_timeout: Duration,
     pub(super) statement_timeout: Duration,
+    pub(super) end_at_deadline: bool,
     pub(super) idle_in_transaction: Duration,
     pub(super) busy_timeout: Duration,
     pub(super) max_lifetime: Duration,
@@ -48,6 +50,7 @@ impl Default for Settings {
             max: 10,
             acquire_timeout: Duration::from_secs(3),
             statement_timeout: Duration::from_secs(30),
+            end_at_deadline: true,
             idle_in_transaction: Duration::from_secs(30),
             busy_timeout: Duration::from_secs(5),
             max_lifetime: Duration::from_secs(30 * 60),
@@ -91,6 +94,15 @@ impl<DB: Backend> Builder<DB> {
         self
     }
 
+    /// Whether the server ends a statement at the deadline of the request that it is for, under pressure and for
+    /// work that can wait. Default true. It sets the session's `statement_timeout` and resets it afterwards;
+    /// turn it off behind a PgBouncer that pools transactions, where a session belongs to nobody. PostgreSQL only,
+    /// and not where the connect options have a `statement_timeout` of their own.
+    pub const fn end_at_deadline(mut self, end: bool) -> Self {
+        self.settings.end_at_deadline = end;
+        self
+    }
+
     /// How long a transaction may stand idle at the server. Default 30 s. PostgreSQL only.
     pub const fn idle_in_transaction_timeout(mut self, timeout: Duration) -> Self {
         self.settings.idle_in_transaction = timeout;
@@ -124,7 +136,7 @@ impl<DB: Backend> Builder<DB> {
     /// Opens the pool, with one connection to see that it can be reached.
     ///
     /// Through PgBouncer the start-up options must be let through: `ignore_startup_parameters = options`, and
-    /// the timeouts set for the role.
+    /// the timeouts set for the role. If it pools transactions, turn [`end_at_deadline`](Self::end_at_deadline) off.
     ///
     /// # Errors
     /// [`Error::Sqlx`] if the URL cannot be read, or the database not be reached within the acquire timeout.
@@ -160,6 +172,7 @@ impl<DB: Backend> Builder<DB> {
             .max_lifetime(settings.max_lifetime)
             .idle_timeout(settings.idle_timeout)
             .test_before_acquire(false)
+            .after_release(|conn, _| bound::on_release::<DB>(conn))
             .before_acquire(|conn, meta| {
                 Box::pin(async move {
                     if meta.idle_for <= STALE {

@@ -6,7 +6,8 @@ use futures_util::TryStreamExt;
 use selfheal::db::{Error, ErrorClass, HealPool, PgHealPool, classify};
 use selfheal_actors::{
     clock::Clock,
-    gate::Gate,
+    gate::{Change, Gate, Ticket},
+    level::Class,
     signal::{ServerState, Signal, Signals},
 };
 use sqlx::{Connection, Executor, PgConnection, Postgres, pool::PoolOptions};
@@ -291,6 +292,53 @@ async fn an_abandoned_query_ends_at_the_servers_statement_timeout() {
     assert!(took >= Duration::from_millis(290) && took < Duration::from_secs(5), "{took:?}");
     let error = pool.execute("select pg_sleep(30)").await.expect_err("it is too long");
     assert_eq!(classify(&error), ErrorClass::Timeout);
+    eventually("at rest", || load(&gate) == (0, 0)).await;
+}
+
+/// What the session's bound is, for work of `ticket`.
+async fn bound_of(pool: &PgHealPool, ticket: Ticket) -> String {
+    let show = sqlx::query_scalar("show statement_timeout");
+    show.fetch_one(&pool.with(ticket)).await.expect("an answer")
+}
+
+#[tokio::test]
+async fn under_pressure_a_statement_ends_with_its_callers_deadline() {
+    let Some(server) = server() else { return };
+    let database = server.database().await;
+    let (pool, gate) = pool(&database, 1).await;
+    let clock = Clock::system();
+    let within = |class, time| Ticket::new(class).with_deadline(clock.now() + time);
+    let (soon, later) = (Duration::from_millis(300), Duration::from_secs(20));
+
+    // Calm, only work that can wait is bound, and the next caller has the session as it was.
+    assert_eq!(bound_of(&pool, within(Class::Normal, later)).await, "30s");
+    let bound = bound_of(&pool, within(Class::Sheddable, later)).await;
+    assert!(bound.starts_with("19") || bound == "20s", "what is left of 20 s: {bound}");
+    assert_eq!(bound_of(&pool, within(Class::Critical, later)).await, "30s");
+    assert_eq!(
+        bound_of(&pool, patient()).await,
+        "30s",
+        "a deadline beyond the session's bound loosens nothing"
+    );
+
+    gate.apply(Change::Shed(true));
+    let sent = clock.now();
+    let critical = pool.with(within(Class::Critical, soon));
+    assert!(poll_then_drop(1, critical.execute("select pg_sleep(30)")).await.is_none());
+    eventually("free again", || load(&gate) == (0, 0)).await;
+    let took = clock.now().since(sent);
+    println!("abandoned 300 ms before its deadline, the server was done with it after {took:?}");
+    assert!(took < Duration::from_secs(15), "not the session's 30 s: {took:?}");
+    let error =
+        pool.with(within(Class::Normal, soon)).execute("select pg_sleep(30)").await.expect_err("too long");
+    assert_eq!(classify(&error), ErrorClass::Timeout);
+    let mut tx = pool.with(within(Class::Normal, soon)).begin().await.expect("it begins");
+    let error = tx.execute("select pg_sleep(30)").await.expect_err("too long");
+    assert_eq!(classify(&error), ErrorClass::Timeout);
+    drop(tx);
+
+    gate.apply(Change::Shed(false));
+    assert_eq!(bound_of(&pool, within(Class::Normal, later)).await, "30s", "nothing is left of it");
     eventually("at rest", || load(&gate) == (0, 0)).await;
 }
 
