@@ -243,7 +243,13 @@ impl Shell {
     }
 
     /// Starts a child in a task of its own, so that a start that hangs holds up nobody.
+    ///
+    /// A supervisor whose thread was blocked may come to itself when another tree has long taken its place. What it
+    /// would start now would bind the mailboxes of what runs there, so it ends instead, and its children with it.
     fn start(&mut self, id: Name, generation: u64) {
+        if !self.context.children.is_newest(self.machine.name(), self.life) {
+            return self.myself.kill();
+        }
         let Some(start) = self.starts.get(&id) else { return };
         let start = Arc::clone(start);
         let context = StartContext { supervisor: self.myself.get_cell(), generation };

@@ -142,6 +142,11 @@ impl Children {
         (life, mailbox)
     }
 
+    /// Whether no other supervisor of this name has begun a life since.
+    pub(super) fn is_newest(&self, supervisor: &str, life: u64) -> bool {
+        self.0.tree.lock().supervisors.get(supervisor).is_some_and(|(newest, _)| *newest == life)
+    }
+
     /// The generation that those of this life come after.
     pub(super) const fn before(life: u64) -> u64 {
         life * LIFE

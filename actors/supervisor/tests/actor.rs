@@ -322,3 +322,20 @@ async fn an_actor_that_cannot_be_killed_is_left_behind() {
     let left = |s: &Signal| matches!(s, Signal::Child { event: ChildEvent::Abandoned, .. });
     assert_eq!(world.signals.lock().iter().filter(|s| left(s)).count(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_tree_that_was_left_behind_starts_nobody_beside_its_successor() {
+    let world = World::new();
+    let left = world.start(world.spec("s", Policy::default(), "a")).await;
+    let old = world.context.children.cell("s", "a").expect("it runs");
+    let _root = world.start(world.spec("s", Policy::default(), "a")).await;
+    let generation = world.generation("s", "a");
+    world.told();
+    old.send_message(Do::Panic).expect("it still lives");
+    let mut left = left;
+    assert_eq!(left.ended().await, RootEnd::Died);
+    assert_eq!(world.told(), "", "nobody was started");
+    assert_eq!(world.generation("s", "a"), generation);
+    world.order("s", "a", Do::Panic);
+    world.again("s", "a", generation).await;
+}
