@@ -1,6 +1,6 @@
 //! Ways for an actor to fail on purpose, to see that somebody notices.
 
-use std::future;
+use std::{future, panic, thread, time::Duration};
 
 use ractor::ActorProcessingErr;
 
@@ -14,18 +14,30 @@ pub enum Fault {
     Error,
     /// It never comes back.
     Hang,
+    /// It holds up the thread that it runs on, for three seconds, and fails.
+    Block,
 }
+
+/// Longer than anybody waits for a thread.
+const BLOCKED: Duration = Duration::from_secs(3);
 
 impl Fault {
     /// Fails this way.
-    pub(crate) async fn happen(self) -> Result<(), ActorProcessingErr> {
+    ///
+    /// # Errors
+    /// "planted", if that is the way.
+    pub async fn happen(self) -> Result<(), ActorProcessingErr> {
         match self {
-            #[expect(clippy::panic, reason = "planted, to see that the supervisor notices")]
-            Self::Panic => panic!("planted"),
+            // As a panic, but without its text, and a walk through the stack, on the terminal.
+            Self::Panic => panic::resume_unwind(Box::new("planted")),
             Self::Error => Err("planted".into()),
             Self::Hang => {
                 future::pending::<()>().await;
                 Ok(())
+            }
+            Self::Block => {
+                thread::sleep(BLOCKED);
+                Err("planted".into())
             }
         }
     }

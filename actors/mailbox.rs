@@ -5,6 +5,9 @@
 //! one [`Wake`], and at most one at a time. A restarted actor is bound to the same mailbox and finds what its
 //! predecessor had not taken. What it had taken is lost with it: nothing that must survive is only a message.
 //!
+//! Since an actor that was woken takes until there is nothing left, the mailbox knows whether it is at work and
+//! whether it gets on ([`Mailbox::turn`]): whoever looks now and then sees an actor that hangs.
+//!
 //! At the bound a *report* ([`Mailbox::tell`]) pushes the oldest message out, because the newest says more,
 //! and is counted in [`Mailbox::dropped`]; a *command* ([`Mailbox::ask`]) is given back to its sender.
 
@@ -32,6 +35,8 @@ struct State<M> {
     queue: VecDeque<M>,
     dropped: u64,
     awake: bool,
+    /// How often an actor was woken, bound, or took something.
+    turns: u64,
     actor: Option<ActorRef<Wake>>,
 }
 
@@ -56,7 +61,7 @@ impl<M: Send + 'static> Mailbox<M> {
     /// An empty mailbox of `child` that holds at most `capacity` messages (at least one).
     #[must_use]
     pub fn new(child: impl Into<Name>, capacity: usize) -> Self {
-        let state = State { queue: VecDeque::new(), dropped: 0, awake: false, actor: None };
+        let state = State { queue: VecDeque::new(), dropped: 0, awake: false, turns: 0, actor: None };
         Self(Arc::new(Shared { child: child.into(), capacity: capacity.max(1), state: Mutex::new(state) }))
     }
 
@@ -67,6 +72,7 @@ impl<M: Send + 'static> Mailbox<M> {
             let mut state = self.0.state.lock();
             state.awake = !state.queue.is_empty();
             state.actor = Some(actor);
+            state.turns += 1;
             state.to_wake(state.awake)
         };
         nudge(wake);
@@ -107,7 +113,16 @@ impl<M: Send + 'static> Mailbox<M> {
         let mut state = self.0.state.lock();
         let message = state.queue.pop_front();
         state.awake = message.is_some();
+        state.turns += 1;
         message
+    }
+
+    /// `None` while the actor has nothing to do. Otherwise a number that is another one whenever it has got on: if
+    /// it stays the same for long, the actor hangs.
+    #[must_use]
+    pub fn turn(&self) -> Option<u64> {
+        let state = self.0.state.lock();
+        state.awake.then_some(state.turns)
     }
 
     /// The child this is the mailbox of.
@@ -135,6 +150,7 @@ impl<M> State<M> {
         self.queue.push_back(message);
         let asleep = !self.awake;
         self.awake = true;
+        self.turns += u64::from(asleep);
         self.to_wake(asleep)
     }
 
@@ -207,6 +223,19 @@ mod tests {
         assert_eq!(mailbox.ask(4).expect_err("it is full").message, 4);
         assert_eq!((mailbox.dropped(), mailbox.depth()), (1, 2));
         assert_eq!([mailbox.take(), mailbox.take(), mailbox.take()], [Some(2), Some(3), None]);
+    }
+
+    #[test]
+    fn an_actor_is_at_work_from_its_waking_until_it_finds_nothing_and_every_step_shows() {
+        let mailbox = Mailbox::new("reader", 2);
+        assert_eq!(mailbox.turn(), None);
+        mailbox.tell(1);
+        let woken = mailbox.turn().expect("it was woken");
+        mailbox.tell(2);
+        assert_eq!(mailbox.turn(), Some(woken), "more mail is no progress");
+        assert_eq!(mailbox.take(), Some(1));
+        assert!(mailbox.turn().is_some_and(|turn| turn > woken));
+        assert_eq!((mailbox.take(), mailbox.take(), mailbox.turn()), (Some(2), None, None));
     }
 
     #[tokio::test]

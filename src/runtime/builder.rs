@@ -26,6 +26,7 @@ pub struct Builder {
     pub(super) clock: Clock,
     pub(super) exporter: Option<Exporter>,
     pub(super) inline: bool,
+    pub(super) max_lost: Option<u32>,
 }
 
 impl Builder {
@@ -37,6 +38,7 @@ impl Builder {
             clock: Clock::system(),
             exporter: None,
             inline: false,
+            max_lost: None,
         }
     }
 
@@ -79,6 +81,13 @@ impl Builder {
     pub fn inline(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self.inline = true;
+        self
+    }
+
+    /// So many control planes may be lost within a minute: for tests that lose them on purpose.
+    #[doc(hidden)]
+    pub fn losing(mut self, control_planes: u32) -> Self {
+        self.max_lost = Some(control_planes);
         self
     }
 

@@ -8,8 +8,8 @@
 //! Three epochs lost within a minute are no accident: then a person is told, once, nothing more is started,
 //! and the data plane serves on as it was. [`Guardian::revive`] is that person's answer.
 //!
-//! The heart is counted in beats missed, not in time passed: when the whole process is paused, the guardian
-//! was paused as well and sees one late beat, not a dead thread.
+//! With each beat it looks after the actors as well: one that hangs is killed. How both are told from patience is in
+//! `pulse.rs`.
 //!
 //! Not protected: a host built with `panic = "abort"`, where the first panic of an actor ends the process
 //! whatever anybody supervises. It is said once, at the start.
@@ -17,10 +17,7 @@
 use std::{
     fmt,
     num::NonZeroU32,
-    sync::{
-        Arc, Once,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Once},
     thread,
     time::Duration,
 };
@@ -32,10 +29,12 @@ use selfheal_actors::{
 use tokio::{
     runtime::{Builder, Handle},
     sync::{mpsc, oneshot, watch},
-    time::{Interval, MissedTickBehavior},
 };
 
-use super::control_plane::{Plane, Report};
+use super::{
+    control_plane::{Plane, Report},
+    pulse::{Rounds, Watched},
+};
 
 /// Which build of the tree: 1, 2, 3, …
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,8 +51,11 @@ pub struct Options {
     pub context: Context,
     /// How often the control plane's heart beats. Default 100 ms.
     pub heartbeat: Duration,
-    /// So many beats missed in a row, and its thread is left behind. Default 50, which is 5 s.
+    /// So many beats missed in a row, and its thread is left behind. Default 10, which is 1 s: nothing on it
+    /// blocks, and one that was given up wrongly costs a new tree and nothing else.
     pub missed: NonZeroU32,
+    /// Actors that are killed when they hang. Default: none.
+    pub watched: Vec<Watched>,
     /// More epochs lost than this within [`within`](Self::within), and no other is started. Default 2.
     pub max_lost: u32,
     /// The stretch of time that `max_lost` speaks of. Default 60 s.
@@ -71,7 +73,8 @@ impl Options {
         Self {
             context,
             heartbeat: Duration::from_millis(100),
-            missed: NonZeroU32::MIN.saturating_add(49),
+            missed: NonZeroU32::MIN.saturating_add(9),
+            watched: Vec::new(),
             max_lost: 2,
             within: Duration::from_secs(60),
             stop_within: Duration::from_secs(30),
@@ -85,6 +88,7 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("heartbeat", &self.heartbeat)
             .field("missed", &self.missed)
+            .field("watched", &self.watched)
             .field("max_lost", &self.max_lost)
             .field("within", &self.within)
             .field("stop_within", &self.stop_within)
@@ -300,7 +304,7 @@ impl Watch {
         });
         let spec = (self.build)(self.status.borrow().epoch);
         let mut plane = (self.launch)(spec, self.options.context.clone(), self.options.heartbeat);
-        let mut pulse = Pulse::new(&self.options, plane.heart());
+        let mut rounds = Rounds::new(&self.options, plane.heart());
         loop {
             tokio::select! {
                 report = plane.report() => {
@@ -320,7 +324,7 @@ impl Watch {
                         return Next::Stop;
                     }
                 },
-                () = pulse.missed() => return self.lost(Cause::Stalled),
+                () = rounds.until_stalled() => return self.lost(Cause::Stalled),
             }
         }
     }
@@ -385,33 +389,6 @@ impl Watch {
             let _ = first.send(Err(no_thread(error)));
         }
         self.set(Phase::Stopped);
-    }
-}
-
-/// Feels whether a control plane lives.
-struct Pulse {
-    every: Interval,
-    heart: Arc<AtomicU64>,
-    most: u32,
-    missed: u32,
-    felt: u64,
-}
-
-impl Pulse {
-    fn new(options: &Options, heart: Arc<AtomicU64>) -> Self {
-        let mut every = tokio::time::interval(options.heartbeat);
-        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { every, heart, most: options.missed.get(), missed: 0, felt: 0 }
-    }
-
-    /// Waits until too many beats were missed in a row. Cancel safe: it goes on where it was.
-    async fn missed(&mut self) {
-        while self.missed < self.most {
-            self.every.tick().await;
-            let beats = self.heart.load(Ordering::Relaxed);
-            self.missed = if beats == self.felt { self.missed + 1 } else { 0 };
-            self.felt = beats;
-        }
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::{net::TcpListener, runtime::Handle, task::JoinHandle};
 use super::{
     builder::Builder,
     guardian::Guardian,
-    reading,
+    reading, server_probe,
     wiring::{Pool, Running},
 };
 use crate::{
@@ -159,8 +159,17 @@ impl Heal {
             parts.alerts.tell(alert::Message::Fault(fault));
             return true;
         }
-        let pool = parts.pools.iter().find(|pool| **pool.mailbox.child() == *child);
-        pool.inspect(|pool| pool.mailbox.tell(pool_monitor::Message::Fault(fault))).is_some()
+        parts.pools.iter().any(|pool| {
+            let probe = pool.probe.as_ref().filter(|mailbox| **mailbox.child() == *child);
+            if let Some(mailbox) = probe {
+                mailbox.tell(server_probe::Message::Fault(fault));
+            }
+            let monitor = **pool.mailbox.child() == *child;
+            if monitor {
+                pool.mailbox.tell(pool_monitor::Message::Fault(fault));
+            }
+            monitor || probe.is_some()
+        })
     }
 
     /// The admin surface on a listener of its own.

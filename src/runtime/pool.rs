@@ -5,8 +5,9 @@ use std::sync::Arc;
 use selfheal_actors::{
     gate::Gate,
     level::ModeCell,
-    signal::{Name, Signals},
-    supervisor::{ChildPolicy, ChildSpec, Restart},
+    mailbox::Mailbox,
+    signal::Signals,
+    supervisor::{ChildPolicy, ChildSpec},
 };
 
 use super::server_probe::{self, Census, ServerProbe};
@@ -18,8 +19,16 @@ pub(super) trait AnyPool: Send + Sync {
     fn nested_reserve(&self) -> u32;
     fn usage(&self) -> Usage;
     fn attach(&self, gate: Gate, mode: ModeCell, signals: Signals);
-    /// The child that asks the database server what it has left; `None` where there is no server.
-    fn server_probe(&self, name: &Name, gate: &Gate, census: &Census) -> Option<ChildSpec>;
+    /// Whether there is a database server to be asked what it has left. A file has nobody to ask, and no
+    /// connections to run out of.
+    fn has_server(&self) -> bool;
+    /// The child that asks it.
+    fn server_probe(
+        &self,
+        gate: &Gate,
+        census: &Census,
+        mailbox: &Mailbox<server_probe::Message>,
+    ) -> ChildSpec;
 }
 
 impl<DB: Backend> AnyPool for HealPool<DB> {
@@ -39,17 +48,25 @@ impl<DB: Backend> AnyPool for HealPool<DB> {
         Self::attach(self, gate, mode, signals);
     }
 
-    fn server_probe(&self, name: &Name, gate: &Gate, census: &Census) -> Option<ChildSpec> {
-        // A file has nobody to ask, and no connections to run out of.
-        if DB::NAME == "SQLite" {
-            return None;
-        }
-        let (pool, gate, census) = (self.clone(), gate.clone(), Arc::clone(census));
-        let policy = ChildPolicy::new(format!("server-probe:{name}"), Restart::Permanent);
-        Some(ChildSpec::actor(policy, move || {
-            let asked =
-                server_probe::Asked { probe: pool.probe(), gate: gate.clone(), census: Arc::clone(&census) };
+    fn has_server(&self) -> bool {
+        DB::NAME != "SQLite"
+    }
+
+    fn server_probe(
+        &self,
+        gate: &Gate,
+        census: &Census,
+        mailbox: &Mailbox<server_probe::Message>,
+    ) -> ChildSpec {
+        let (pool, gate, census, mailbox) = (self.clone(), gate.clone(), Arc::clone(census), mailbox.clone());
+        ChildSpec::actor(ChildPolicy::permanent(Arc::clone(mailbox.child())), move || {
+            let asked = server_probe::Asked {
+                probe: pool.probe(),
+                gate: gate.clone(),
+                census: Arc::clone(&census),
+                mailbox: mailbox.clone(),
+            };
             (ServerProbe::new(), asked)
-        }))
+        })
     }
 }

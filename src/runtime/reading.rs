@@ -62,8 +62,11 @@ impl Quick {
         if *child == *self.alerts.child() {
             return Some(Mail::of(&self.alerts));
         }
-        let of = self.pools.iter().find(|pool| pool.mailbox.child() == child);
-        of.map(|pool| Mail::of(&pool.mailbox))
+        self.pools.iter().find_map(|pool| {
+            let probe = pool.probe.as_ref().filter(|mailbox| mailbox.child() == child);
+            let monitor = Some(&pool.mailbox).filter(|mailbox| mailbox.child() == child);
+            monitor.map(Mail::of).or(probe.map(Mail::of))
+        })
     }
 }
 

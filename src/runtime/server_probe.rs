@@ -8,7 +8,12 @@ use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use selfheal_actors::{alarm::Alarm, gate::Gate};
+use selfheal_actors::{
+    alarm::Alarm,
+    fault::Fault,
+    gate::Gate,
+    mailbox::{Mailbox, Wake},
+};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -18,6 +23,9 @@ use crate::{
 
 /// How often the server is asked. Each time is one short query.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// A question may take 2 seconds. Whoever is at it for longer than this hangs.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the server said last; `None` until it has said anything.
 pub(super) type Census = Arc<ArcSwapOption<admin::Server>>;
@@ -36,10 +44,17 @@ pub(super) struct Asked<DB: Backend> {
     pub(super) probe: Probe<DB>,
     pub(super) gate: Gate,
     pub(super) census: Census,
+    pub(super) mailbox: Mailbox<Message>,
 }
 
-/// It is time to ask.
-pub(super) struct Due;
+/// What the actor is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Ask the server.
+    Ask,
+    /// Fail, to see who notices.
+    Fault(Fault),
+}
 
 /// What one generation has.
 pub(super) struct Asking<DB: Backend> {
@@ -48,34 +63,40 @@ pub(super) struct Asking<DB: Backend> {
 }
 
 impl<DB: Backend> Actor for ServerProbe<DB> {
-    type Msg = Due;
+    type Msg = Wake;
     type State = Asking<DB>;
     type Arguments = Asked<DB>;
 
     /// Asks before it counts as started, so that the first request meets the right limit.
     async fn pre_start(
         &self,
-        myself: ActorRef<Due>,
+        myself: ActorRef<Wake>,
         asked: Asked<DB>,
     ) -> Result<Asking<DB>, ActorProcessingErr> {
         let mut asking = Asking { asked, next: None };
-        asking.ask(&myself).await;
+        asking.ask().await;
+        asking.asked.mailbox.bind(myself);
         Ok(asking)
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<Due>,
-        _: Due,
+        _: ActorRef<Wake>,
+        _: Wake,
         asking: &mut Asking<DB>,
     ) -> Result<(), ActorProcessingErr> {
-        asking.ask(&myself).await;
+        while let Some(message) = asking.asked.mailbox.take() {
+            match message {
+                Message::Ask => asking.ask().await,
+                Message::Fault(fault) => fault.happen().await?,
+            }
+        }
         Ok(())
     }
 }
 
 impl<DB: Backend> Asking<DB> {
-    async fn ask(&mut self, myself: &ActorRef<Due>) {
+    async fn ask(&mut self) {
         match self.asked.probe.server_truth().await {
             Ok(Some(truth)) => {
                 self.asked.gate.set_limit(truth.limit);
@@ -87,11 +108,10 @@ impl<DB: Backend> Asking<DB> {
                 tracing::debug!(target: "selfheal", pool = %self.asked.gate.pool(), %error, "no census")
             }
         }
-        let actor = myself.clone();
+        let mailbox = self.asked.mailbox.clone();
         let next = Handle::current().spawn(async move {
             tokio::time::sleep(EVERY).await;
-            // An actor that is gone asks no more.
-            let _ = actor.cast(Due);
+            mailbox.tell(Message::Ask);
         });
         self.next = Some(next.into());
     }

@@ -44,8 +44,9 @@ use super::{
     builder::{Builder, StartError},
     guardian::{Build, Failure, Guardian, Options},
     pool::AnyPool,
+    pulse::Watched,
     reading,
-    server_probe::Census,
+    server_probe::{self, Census},
 };
 use crate::{
     admin::{Access, Token},
@@ -56,11 +57,17 @@ use crate::{
 
 /// Signals that may wait for `alert`; what is pushed out is missing in an incident, and counted.
 const ALERT_MAILBOX: usize = 1024;
-/// Commands that may wait for a monitor.
+/// Commands that may wait for a monitor, and for whoever asks the server.
 const MONITOR_MAILBOX: usize = 16;
+const PROBE_MAILBOX: usize = 16;
+/// A child that is at the same piece of work for longer than this hangs. None of them waits for anything.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How often blind monitors are looked after, and how many times as often the metrics are kept up.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 const UPKEEP: u32 = 5;
+
+const ROOT: &str = "root";
+const POOLS: &str = "pools";
 
 /// All parts, before anything runs.
 pub(super) struct Parts {
@@ -77,6 +84,7 @@ pub(super) struct Parts {
     pub(super) exporter: Arc<Exporter>,
     pub(super) started: Tick,
     inline: bool,
+    max_lost: Option<u32>,
 }
 
 /// A pool and what stands around it.
@@ -88,6 +96,8 @@ pub(super) struct Pool {
     pub(super) monitor: Monitor,
     pub(super) mailbox: Mailbox<pool_monitor::Message>,
     pub(super) census: Census,
+    /// Where there is a server to be asked.
+    pub(super) probe: Option<Mailbox<server_probe::Message>>,
     pub(super) impact: Impact,
 }
 
@@ -102,7 +112,7 @@ pub(super) struct Running {
 
 impl Parts {
     pub(super) fn new(builder: Builder) -> Result<Self, StartError> {
-        let Builder { config, pools, identity, clock, exporter, inline } = builder;
+        let Builder { config, pools, identity, clock, exporter, inline, max_lost } = builder;
         let access = access(&config, &clock)?;
         let endpoints = endpoints(&config)?;
         let mode = ModeCell::new(config.runtime.mode);
@@ -140,6 +150,7 @@ impl Parts {
             pools,
             exporter,
             inline,
+            max_lost,
         })
     }
 
@@ -154,13 +165,19 @@ impl Parts {
                 (Alert, (incidents.clone(), alerts.clone()))
             });
             let watchers = SupervisorSpec {
-                name: "pools".into(),
+                name: POOLS.into(),
                 policy,
                 children: pools.iter().flat_map(Pool::children).collect(),
             };
-            let watchers = watchers.under(ChildPolicy::permanent("pools").supervisor(), context.clone());
-            SupervisorSpec { name: "root".into(), policy: root(policy), children: vec![alert, watchers] }
+            let watchers = watchers.under(ChildPolicy::permanent(POOLS).supervisor(), context.clone());
+            SupervisorSpec { name: ROOT.into(), policy: root(policy), children: vec![alert, watchers] }
         })
+    }
+
+    /// Whose hanging would be noticed.
+    fn watched(&self) -> Vec<Watched> {
+        let alert = Watched::new(ROOT, &self.alerts, PATIENCE);
+        std::iter::once(alert).chain(self.pools.iter().flat_map(Pool::watched)).collect()
     }
 
     fn context(&self) -> Context {
@@ -179,8 +196,14 @@ impl Pool {
         let watcher = ChildSpec::actor(ChildPolicy::permanent(Arc::clone(mailbox.child())), move || {
             (PoolMonitor, (monitor.clone(), mailbox.clone()))
         });
-        let probe = self.pool.server_probe(&self.name, &self.gate, &self.census);
+        let probe = self.probe.as_ref().map(|mail| self.pool.server_probe(&self.gate, &self.census, mail));
         std::iter::once(watcher).chain(probe).collect()
+    }
+
+    fn watched(&self) -> impl Iterator<Item = Watched> {
+        let monitor = Watched::new(POOLS, &self.mailbox, PATIENCE);
+        let probe = self.probe.as_ref().map(|mailbox| Watched::new(POOLS, mailbox, server_probe::PATIENCE));
+        std::iter::once(monitor).chain(probe)
     }
 }
 
@@ -209,7 +232,8 @@ impl Around<'_> {
         let monitor = Monitor::new(self.watched(&name, &gate), self.config.pool_monitor(&name));
         let mailbox = Mailbox::new(format!("pool-monitor:{name}"), MONITOR_MAILBOX);
         let impact = self.incidents.impact(&format!("pool:{name}"));
-        Pool { name, pool, gate, monitor, mailbox, census: Census::default(), impact }
+        let probe = pool.has_server().then(|| Mailbox::new(format!("server-probe:{name}"), PROBE_MAILBOX));
+        Pool { name, pool, gate, monitor, mailbox, census: Census::default(), probe, impact }
     }
 
     fn watched(&self, name: &Name, gate: &Gate) -> pool_monitor::Pool {
@@ -309,6 +333,8 @@ fn impact(config: &Config, pools: &[Pool]) -> http::Impact {
 pub(super) async fn start(parts: Parts) -> Result<Running, NotUp> {
     let mut options = Options::new(parts.context());
     options.on_failure = told_directly(&parts.incidents);
+    options.watched = parts.watched();
+    options.max_lost = parts.max_lost.unwrap_or(options.max_lost);
     let guardian = match parts.inline {
         true => Guardian::inline(parts.tree(), options).await?,
         false => Guardian::start(parts.tree(), options).await?,

@@ -19,6 +19,7 @@ use selfheal::{
     fault::Fault,
     gate::{Gate, Hold, Ticket},
     level::Class,
+    signal::Exit,
     supervisor::{ChildState, Children},
 };
 
@@ -72,6 +73,26 @@ async fn call(gate: Gate, clock: Clock, seen: Arc<Seen>, mut random: Rng) {
             }
         }
     }
+}
+
+/// An actor that hangs ends nowhere and tells nobody. The guardian sees it in its mailbox.
+#[tokio::test(start_paused = true)]
+async fn an_actor_that_hangs_is_killed_within_a_second_or_so_and_comes_back() {
+    let pool = SqliteHealPool::builder().connect_lazy_with(sqlx::sqlite::SqliteConnectOptions::new());
+    let config = Config::load(&Source::text("test", CONFIG)).expect("it is valid");
+    let builder = Heal::builder().config(config).pool("main", &pool).inline(Clock::tokio());
+    let heal = builder.start().await.expect("it starts");
+    let (children, clock) = (heal.children(), Clock::tokio());
+    for (supervisor, id) in WORKERS {
+        let before = children.find(supervisor, id).expect("it is known").generation;
+        let planted = clock.now();
+        assert!(heal.plant(id, Fault::Hang));
+        up(children, &HashMap::from([(id, before)])).await;
+        let took = clock.now().since(planted);
+        assert!((900..=1_300).contains(&took.as_millis()), "on virtual time: {took:?}");
+        assert_eq!(children.find(supervisor, id).expect("it is known").last_exit, Some(Exit::Killed));
+    }
+    heal.shutdown().await;
 }
 
 const POOLS: (&str, &str) = ("root", "pools");
