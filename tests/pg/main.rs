@@ -1,10 +1,16 @@
 //! Integration tests on a private PostgreSQL.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a broken expectation is how a test fails")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a broken expectation is how a test fails, and figures are to be seen"
+)]
 
 mod drill;
 #[path = "../guarded/mod.rs"]
 mod guarded;
+mod kills;
 mod pool;
 mod server;
 mod server_truth;
