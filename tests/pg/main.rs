@@ -14,3 +14,4 @@ mod kills;
 mod pool;
 mod server;
 mod server_truth;
+mod soak;
