@@ -7,31 +7,10 @@
 
 use std::{borrow::Cow, io};
 
+pub use selfheal_actors::error_class::ErrorClass;
 use sqlx::error::DatabaseError;
 
 use super::error::refusal;
-
-/// What an error means for whoever got it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ErrorClass {
-    /// It passes, and nothing was applied: the same transaction may be tried again (serialization failure,
-    /// deadlock, lock not available, server starting, connection refused, SQLite busy).
-    Transient,
-    /// The connection ended under way: what was sent may or may not have been applied.
-    Interrupted,
-    /// It took too long and was stopped, by `statement_timeout` or by a person. Trying again blindly would
-    /// take as long again.
-    Timeout,
-    /// There was no room: refused by the gate, pool exhausted, too many clients, out of memory. Trying again at
-    /// once makes it worse.
-    Overload,
-    /// Trying again gives the same: constraint, syntax, type, privilege, configuration, disk full, read-only.
-    Permanent,
-    /// The pool is closed: the service is stopping.
-    Shutdown,
-    /// Not known.
-    Unknown,
-}
 
 /// The class of `error`.
 #[must_use]
