@@ -8,30 +8,27 @@ use super::{
     machine::{Failed, Machine, Verdict},
     policy::Policy,
 };
-use crate::clock::{Clock, Tick};
+use crate::clock::Tick;
 
-/// The retries of one endpoint. Cheap to clone; clones are the same. A call costs one short mutex.
+/// The retries of one endpoint. Cheap to clone; clones are the same. Each question costs one short mutex.
 #[derive(Clone, Debug)]
-pub struct Retries {
-    machine: Arc<Mutex<Machine>>,
-    clock: Clock,
-}
+pub struct Retries(Arc<Mutex<Machine>>);
 
 impl Retries {
-    /// Retries under `policy`, on `clock`. A service seeds them with something random, a test with a number.
+    /// Retries under `policy`. A service seeds them with something random, a test with a number.
     #[must_use]
-    pub fn new(policy: Policy, seed: u64, clock: Clock) -> Self {
-        Self { machine: Arc::new(Mutex::new(Machine::new(policy, seed))), clock }
+    pub fn new(policy: Policy, seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(Machine::new(policy, seed))))
     }
 
-    /// A call is made for the first time, at `now`.
+    /// A call is made for the first time.
     pub fn called(&self, now: Tick) {
-        self.machine.lock().called(now);
+        self.0.lock().called(now);
     }
 
     /// A call has failed: is it made again? If so, the budget has paid for it.
     #[must_use]
-    pub fn failed(&self, failed: &Failed) -> Verdict {
-        self.machine.lock().failed(failed, self.clock.now())
+    pub fn failed(&self, failed: &Failed, now: Tick) -> Verdict {
+        self.0.lock().failed(failed, now)
     }
 }

@@ -42,7 +42,7 @@ impl Shape {
     }
 
     fn take(&self, found: Found<'_>) -> Option<ValueKind> {
-        let Kind::Value(scalar) = &self.kind else { return None };
+        let (Kind::Value(scalar) | Kind::WordOrList(scalar, _)) = &self.kind else { return None };
         match (scalar, found) {
             (Scalar::Boolean, Found::Boolean(value)) => Some(value.into()),
             (Scalar::Integer { at_least, at_most }, Found::Integer(Some(value))) => {
@@ -82,6 +82,9 @@ impl Shape {
         match &self.kind {
             Kind::Table { .. } | Kind::Map(_) => "a table".into(),
             Kind::List(inner) => format!("a list, each item {}", inner.expected()),
+            Kind::WordOrList(word, item) => {
+                format!("{}, or a list, each item {}", word.expected(), item.expected())
+            }
             Kind::Value(scalar) => scalar.expected(),
         }
     }
@@ -106,7 +109,9 @@ impl Shape {
     /// What to write instead, where the mistake is a known one.
     fn remedy(&self, found: Found<'_>, form: Form<'_>) -> Option<String> {
         match (&self.kind, found) {
-            (Kind::Value(scalar), found) => self.remedy_of_value(scalar, found, form),
+            (Kind::Value(scalar) | Kind::WordOrList(scalar, _), found) => {
+                self.remedy_of_value(scalar, found, form)
+            }
             (Kind::List(_), Found::Other("a table")) => Some(format!("double brackets: [[{}]]", form.name())),
             (Kind::Table { .. }, Found::Other("a list")) => {
                 Some(format!("single brackets: [{}]", form.name()))

@@ -151,7 +151,7 @@ impl Reader<'_> {
                 self.table(shape, table, key).into()
             }
             (Kind::Map(_), DeValue::Table(table)) => self.table(shape, table, key).into(),
-            (Kind::List(item), DeValue::Array(items)) => {
+            (Kind::List(item) | Kind::WordOrList(_, item), DeValue::Array(items)) => {
                 let values =
                     items.iter().enumerate().filter_map(|(i, value)| self.item(item, value, &key.item(i)));
                 ValueKind::Array(values.collect())
@@ -252,7 +252,7 @@ fn home_of(shape: &Shape, name: &str, at: &Key) -> Option<String> {
         }),
         Kind::Map(inner) => home_of(inner, name, &at.child("NAME")),
         Kind::List(inner) => home_of(inner, name, at).map(|home| format!("[{home}]")),
-        Kind::Value(_) => None,
+        Kind::Value(_) | Kind::WordOrList(..) => None,
     }
 }
 

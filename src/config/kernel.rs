@@ -3,10 +3,11 @@
 //! The kernel does not know the config, and its policies have knobs that no file sets (timeouts of starts and
 //! stops, when a monitor counts as blind): those keep the kernel's defaults.
 
-use selfheal_actors::{backoff, gate, pool_monitor, supervisor, user_limit};
+use selfheal_actors::{backoff, gate, pool_monitor, retry, supervisor, user_limit};
 
 use super::{
     policy::{Config, Reserve},
+    retry::{Delays, Growth, Jitter, Retry},
     supervision::{AutoShutdown, Backoff, Child, Restart, Strategy, Supervision, Tree},
 };
 
@@ -48,6 +49,25 @@ impl Config {
             users: user_limit::Policy { concurrent_under_pressure, ..user_limit::Policy::default() },
             ..gate::Policy::default()
         }
+    }
+}
+
+impl Retry {
+    /// The policy of an endpoint's retries.
+    #[must_use]
+    pub fn policy(&self) -> retry::Policy {
+        let Self { initial, factor, max, attempts, inline_attempts, ref budget, .. } = *self;
+        let delays = match &self.delays {
+            Delays::Growing(Growth::Exponential) => {
+                retry::Delays::Exponential(backoff::Backoff { initial, factor, max })
+            }
+            Delays::Growing(Growth::Linear) => retry::Delays::Linear { step: initial, max },
+            Delays::Growing(Growth::Constant) => retry::Delays::Constant(initial),
+            Delays::Listed(list) => retry::Delays::Listed(list.as_slice().into()),
+        };
+        let budget = retry::Budget { ratio: budget.ratio, per_second: budget.per_second };
+        let jitter = self.jitter.map(Into::into).unwrap_or_default();
+        retry::Policy { delays, jitter, attempts, inline_attempts, budget }
     }
 }
 
@@ -93,6 +113,16 @@ impl Child {
 impl From<&Backoff> for backoff::Backoff {
     fn from(&Backoff { initial, factor, max }: &Backoff) -> Self {
         Self { initial, factor, max }
+    }
+}
+
+impl From<Jitter> for retry::Jitter {
+    fn from(jitter: Jitter) -> Self {
+        match jitter {
+            Jitter::None => Self::None,
+            Jitter::Equal => Self::Equal,
+            Jitter::Full => Self::Full,
+        }
     }
 }
 
@@ -145,6 +175,7 @@ mod tests {
         let config = Config::defaults();
         assert_eq!(config.pool_monitor("main"), pool_monitor::Policy::default());
         assert_eq!(config.supervision.policy(), supervisor::Policy::default());
+        assert_eq!(config.retry.policy(), retry::Policy::default());
     }
 
     #[test]
@@ -159,6 +190,10 @@ mod tests {
             under_pressure = 70
             [users]
             concurrent_under_pressure = 3
+            [retry]
+            delays = [\"10ms\", \"1s\"]
+            jitter = \"equal\"
+            budget = { ratio = 0.5 }
             [supervision]
             strategy = \"one_for_all\"
             backoff = { initial = \"1s\" }
@@ -175,6 +210,15 @@ mod tests {
         assert_eq!((monitor.down.as_secs(), monitor.batch_under_pressure, monitor.user_limit), (7, 70, 3));
         assert_eq!(monitor.check(), Ok(()));
         assert_eq!(config.pool_monitor("other").warning, 0.85);
+
+        let retry = config.retry.policy();
+        assert_eq!(
+            retry.delays,
+            retry::Delays::Listed([10, 1_000].map(std::time::Duration::from_millis).into())
+        );
+        assert_eq!(retry.jitter, retry::Jitter::Equal);
+        assert_eq!(retry.budget, retry::Budget { ratio: 0.5, per_second: 1.0 });
+        assert_eq!(retry.check(), Ok(()));
 
         let own = config.supervision.policy();
         assert_eq!((own.strategy, own.backoff.initial.as_secs()), (supervisor::Strategy::OneForAll, 1));

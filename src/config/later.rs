@@ -4,15 +4,13 @@
 use super::finding::Mistake;
 
 /// Each by the names on its path.
-const KEYS: [&[&str]; 9] = [
+const KEYS: [&[&str]; 7] = [
     &["breaker"],
-    &["retry"],
     &["batches"],
     &["transitions"],
     &["alerts"],
     &["reports"],
     &["runtime", "store"],
-    &["endpoints", "fallback"],
     &["endpoints", "breaker"],
 ];
 

@@ -32,6 +32,7 @@ mod load;
 mod policy;
 mod reference;
 mod report;
+mod retry;
 mod shape;
 mod suggest;
 mod supervision;
@@ -44,10 +45,11 @@ pub use carets::Look;
 pub use environment::Environment;
 pub use load::{Source, check};
 pub use policy::{
-    Admin, Batching, Config, Endpoint, Metrics, Pool, Replies, Reserve, Runtime, Service, Users,
+    Admin, Batching, Config, Endpoint, Fallback, Metrics, Pool, Replies, Reserve, Runtime, Service, Users,
 };
 pub use reference::reference;
 pub use report::{ConfigError, Issue, Report};
+pub use retry::{Budget, Delays, Growth, Jitter, Retry};
 pub use shape::schema;
 pub use supervision::{AutoShutdown, Backoff, Child, Restart, Start, Strategy, Supervision, Tree};
 pub use value::Secret;

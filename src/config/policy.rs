@@ -15,6 +15,7 @@ use selfheal_actors::level::{Class, Mode};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    retry::Retry,
     supervision::{Supervision, Tree},
     value::{self, Secret, duration},
 };
@@ -38,6 +39,8 @@ pub struct Config {
     /// table has the defaults.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,
+    /// How calls that have failed are made again.
+    pub retry: Retry,
     /// How many queries are combined into one.
     pub batching: Batching,
     /// How the runtime restarts its own actors.
@@ -172,7 +175,7 @@ impl Default for Users {
 }
 
 /// `[[endpoints]]`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["path"]))]
 #[non_exhaustive]
@@ -191,7 +194,7 @@ pub struct Endpoint {
     /// What the route answers: "json" makes every reply valid JSON, also that of a panic or a timeout; "any"
     /// leaves replies as they are.
     pub replies: Replies,
-    /// The time that a request has, its waits included; unset: no limit.
+    /// The time that a request has, its waits and retries included; unset: 30s.
     #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "value::deadline")]
     pub deadline: Option<Duration>,
@@ -199,6 +202,55 @@ pub struct Endpoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), extend("examples" = ["main"]))]
     pub pool: Option<String>,
+    /// The time that one call of the handler has; what takes longer is given up and, if it may be, made again.
+    /// Unset: as long as the request has.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "value::deadline")]
+    pub attempt_timeout: Option<Duration>,
+    /// Whether `[retry]` holds for the route: GET, HEAD, OPTIONS, PUT and DELETE are made again if they failed,
+    /// and what has an Idempotency-Key if nothing of it has been done.
+    pub retry: bool,
+    /// What is answered to a GET that failed: "cached", the last good reply to the same caller, marked
+    /// `"cached":true`. Unset: a refusal that says when to come back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["cached"]))]
+    pub fallback: Option<Fallback>,
+    /// How old a reply may be to be given instead of a new one; an older one only stands in the refusal, as
+    /// `cachedData`. A reply's own `stale-if-error` goes before it.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "value::up_to_1d")]
+    pub stale_for: Duration,
+    /// Whether the route answers everybody alike, so that one caller's reply may be given to another.
+    pub public: bool,
+    /// Whether callers may be shown what an error page of the handler says; it is always logged.
+    pub expose_upstream: bool,
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self {
+            path: String::new(),
+            method: None,
+            class: Class::default(),
+            replies: Replies::default(),
+            deadline: None,
+            pool: None,
+            attempt_timeout: None,
+            retry: true,
+            fallback: None,
+            stale_for: Duration::from_secs(3_600),
+            public: false,
+            expose_upstream: false,
+        }
+    }
+}
+
+/// What is answered instead of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Fallback {
+    /// The last good reply.
+    Cached,
 }
 
 /// What a route answers.

@@ -51,7 +51,9 @@ impl Writer {
         match &shape.kind {
             Kind::Map(inner) => self.keys(&format!("#[{name}.main]"), inner, "#"),
             Kind::List(inner) => self.keys(&format!("#[[{name}]]"), inner, "#"),
-            Kind::Table { .. } | Kind::Value(_) => self.keys(&format!("[{name}]"), shape, ""),
+            Kind::Table { .. } | Kind::Value(_) | Kind::WordOrList(..) => {
+                self.keys(&format!("[{name}]"), shape, "")
+            }
         }
     }
 

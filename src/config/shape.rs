@@ -37,6 +37,8 @@ pub(super) enum Kind {
     /// A table whose keys are names that the user chooses.
     Map(Box<Shape>),
     List(Box<Shape>),
+    /// One of some words, or a list.
+    WordOrList(Scalar, Box<Shape>),
     Value(Scalar),
 }
 
@@ -100,7 +102,7 @@ impl Shape {
 
     /// Whether it is a single value, and not a table or a list.
     pub(super) fn is_value(&self) -> bool {
-        matches!(self.kind, Kind::Value(_))
+        matches!(self.kind, Kind::Value(_) | Kind::WordOrList(..))
     }
 
     /// Whether its values must not be shown.
@@ -111,6 +113,9 @@ impl Shape {
 
 impl Kind {
     fn of(schema: &Json) -> Self {
+        if let Some([word, list]) = schema["anyOf"].as_array().map(Vec::as_slice) {
+            return Self::WordOrList(Scalar::of(word), Box::new(Shape::of(&list["items"])));
+        }
         match (schema["type"].as_str(), schema["properties"].as_object()) {
             (Some("object"), Some(properties)) => Self::Table {
                 keys: properties.iter().map(|(key, schema)| (key.clone(), Shape::of(schema))).collect(),

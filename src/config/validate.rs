@@ -7,12 +7,13 @@
 mod paths;
 mod trees;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::{
     finding::{Finding, Mistake, Places},
     key::Key,
     policy::{Admin, Batching, Config, Pool},
+    retry::{Delays, Growth, Retry},
     supervision::Backoff,
 };
 
@@ -25,7 +26,9 @@ pub(super) fn validate(config: &Config, places: &Places, known: &[Finding]) -> V
         rules.pool(&Key::of(["pools", name]), pool);
     }
     rules.batching(&config.batching);
-    rules.backoff(&Key::of(["supervision", "backoff"]), &config.supervision.backoff);
+    rules.retry(&config.retry);
+    let Backoff { initial, max, .. } = config.supervision.backoff;
+    rules.backoff(&Key::of(["supervision", "backoff"]), initial, max);
     paths::endpoints(&mut rules, &config.endpoints, &config.pools);
     trees::trees(&mut rules, &config.trees);
     rules.admin(&config.admin);
@@ -88,11 +91,28 @@ impl Rules<'_> {
         }
     }
 
-    fn backoff(&mut self, at: &Key, backoff: &Backoff) {
-        if backoff.max < backoff.initial {
+    fn retry(&mut self, retry: &Retry) {
+        match &retry.delays {
+            Delays::Growing(Growth::Exponential | Growth::Linear) => {
+                self.backoff(&Key::of(["retry"]), retry.initial, retry.max);
+            }
+            Delays::Growing(Growth::Constant) => {}
+            Delays::Listed(list) => {
+                if !(1..=100).contains(&list.len()) {
+                    let message = format!("the list has {} waits", list.len());
+                    let mistake = Mistake::new(message, "1 to 100 waits");
+                    let help = "write delays = [\"1s\", \"2s\"], or delays = \"exponential\"".to_owned();
+                    self.broken(&[Key::of(["retry", "delays"])], mistake.help(help));
+                }
+            }
+        }
+    }
+
+    fn backoff(&mut self, at: &Key, initial: Duration, max: Duration) {
+        if max < initial {
             let keys = [at.child("max"), at.child("initial")];
-            let max = self.told(&keys[0], "max", humantime::format_duration(backoff.max));
-            let initial = self.told(&keys[1], "initial", humantime::format_duration(backoff.initial));
+            let max = self.told(&keys[0], "max", humantime::format_duration(max));
+            let initial = self.told(&keys[1], "initial", humantime::format_duration(initial));
             let mistake = Mistake::new(format!("{max} must not be below {initial}"), "initial <= max");
             self.broken(&keys, mistake.help("raise max or lower initial".to_owned()));
         }

@@ -156,6 +156,23 @@ pub(super) mod duration {
             super::deserialize(deserializer).map(Some)
         }
     }
+
+    /// A list of them.
+    pub(crate) mod list {
+        use super::{Deserialize, Deserializer, Duration, Serializer};
+
+        pub(crate) fn serialize<S: Serializer>(spans: &[Duration], serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_seq(spans.iter().map(|span| humantime::format_duration(*span).to_string()))
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Vec<Duration>, D::Error> {
+            let texts = Vec::<String>::deserialize(deserializer)?;
+            let parse = |text: String| humantime::parse_duration(&text).map_err(serde::de::Error::custom);
+            texts.into_iter().map(parse).collect()
+        }
+    }
 }
 
 /// HTTP methods as `"GET"`, where they may be unset.

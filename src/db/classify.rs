@@ -67,7 +67,7 @@ fn by_code(error: &dyn DatabaseError) -> ErrorClass {
 }
 
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
-fn by_sqlstate(code: &str) -> ErrorClass {
+pub(crate) fn by_sqlstate(code: &str) -> ErrorClass {
     match code {
         // Serialization failure, deadlock; lock not available, object in use; idle in transaction, idle session.
         "40001" | "40P01" | "55P03" | "55006" | "25P03" | "57P05" => ErrorClass::Transient,

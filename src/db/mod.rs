@@ -23,6 +23,7 @@ mod statement;
 mod usage;
 
 pub use backend::{Backend, ConnectOptionsOf};
+pub(crate) use classify::by_sqlstate as class_of_sqlstate;
 pub use classify::{ErrorClass, classify, message};
 pub use conn::{HealConn, HealTransaction};
 pub use error::{Error, refusal};

@@ -13,6 +13,7 @@
 //! authenticate anybody.
 
 mod body;
+mod configured;
 mod deadline;
 mod failure;
 mod identity;
@@ -31,7 +32,7 @@ pub use failure::Failure;
 pub use identity::{DEFAULT_HEADER, Identity};
 pub use layer::HealLayer;
 pub use optional::Optional;
-pub use policy::{Endpoint, Endpoints, Match, OTHER, Replies, Unmatchable};
+pub use policy::{Endpoint, Endpoints, Fallback, Match, OTHER, Replies, Unmatchable};
 pub use problem::{Code, Problem};
 pub use registry::{Affected, Felt, Impact, Registry};
 pub use reply::Jitter;

@@ -49,6 +49,21 @@ pub struct Endpoint {
     pub queries: Option<u32>,
     /// Whether what a handler's page or 5xx says may be shown to the caller. It is always logged.
     pub expose_upstream: bool,
+    /// How long one call of the handler may take; `None` is as long as the request may.
+    pub attempt_timeout: Option<Duration>,
+    /// Whether a call that has failed may be made again.
+    pub retry: bool,
+    /// What is answered to a GET that failed; `None` is a refusal.
+    pub fallback: Option<Fallback>,
+}
+
+/// The last good reply, in place of one that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    /// How old it may be; an older one only stands in the refusal. A reply's own `stale-if-error` goes before it.
+    pub stale_for: Duration,
+    /// Whether everybody is answered alike, so that one caller's reply may be given to another.
+    pub public: bool,
 }
 
 impl Endpoint {
@@ -67,6 +82,9 @@ impl Endpoint {
             pool: None,
             queries: None,
             expose_upstream: false,
+            attempt_timeout: None,
+            retry: true,
+            fallback: None,
         }
     }
 
@@ -80,9 +98,10 @@ impl Endpoint {
 /// A valid set of endpoints, and what holds for all other requests.
 pub struct Endpoints {
     labels: HashMap<Name, Name>,
-    any: Router<Arc<Endpoint>>,
-    by_method: HashMap<Method, Router<Arc<Endpoint>>>,
-    unlisted: Arc<Endpoint>,
+    /// In the order of the config, and last what holds for unlisted requests.
+    all: Vec<Arc<Endpoint>>,
+    any: Router<usize>,
+    by_method: HashMap<Method, Router<usize>>,
     other: Name,
 }
 
@@ -91,6 +110,8 @@ pub struct Endpoints {
 pub struct Match {
     /// The endpoint, or what holds for unlisted requests.
     pub endpoint: Arc<Endpoint>,
+    /// Its place in [`Endpoints::all`].
+    pub place: usize,
     /// A configured pattern, or [`OTHER`].
     pub label: Name,
 }
@@ -140,21 +161,30 @@ impl Endpoints {
             return Err(mistakes);
         }
         let labels = endpoints.iter().map(|e| (Arc::clone(&e.path), Arc::clone(&e.path))).collect();
-        Ok(Self { labels, any, by_method, unlisted: Arc::new(unlisted), other: OTHER.into() })
+        let all = endpoints.into_iter().chain([Arc::new(unlisted)]).collect();
+        Ok(Self { labels, all, any, by_method, other: OTHER.into() })
+    }
+
+    /// The endpoints in the order of the config, and last what holds for unlisted requests.
+    #[must_use]
+    pub fn all(&self) -> &[Arc<Endpoint>] {
+        &self.all
     }
 
     /// What holds for a request to `path`; `matched` is the pattern that axum's router found, if it did.
     #[must_use]
     pub fn find(&self, method: &Method, path: &str, matched: Option<&str>) -> Match {
-        let found = self.router(method).at(path).ok().map(|found| found.value);
+        let found = self.router(method).at(path).ok().map(|found| *found.value);
+        let place = found.unwrap_or(self.all.len() - 1);
+        let endpoint = &self.all[place];
         let label = matched
             .and_then(|pattern| self.labels.get(pattern))
-            .or_else(|| found.map(|endpoint| &endpoint.path))
+            .or_else(|| found.map(|_| &endpoint.path))
             .unwrap_or(&self.other);
-        Match { endpoint: Arc::clone(found.unwrap_or(&self.unlisted)), label: Arc::clone(label) }
+        Match { endpoint: Arc::clone(endpoint), place, label: Arc::clone(label) }
     }
 
-    fn router(&self, method: &Method) -> &Router<Arc<Endpoint>> {
+    fn router(&self, method: &Method) -> &Router<usize> {
         let own = self.by_method.get(method);
         let lent = || self.by_method.get(&Method::GET).filter(|_| method == Method::HEAD);
         own.or_else(lent).unwrap_or(&self.any)
@@ -165,9 +195,9 @@ impl Default for Endpoints {
     fn default() -> Self {
         Self {
             labels: HashMap::new(),
+            all: vec![Arc::new(Endpoint::unlisted())],
             any: Router::new(),
             by_method: HashMap::new(),
-            unlisted: Arc::new(Endpoint::unlisted()),
             other: OTHER.into(),
         }
     }
@@ -184,18 +214,19 @@ fn router(
     endpoints: &[Arc<Endpoint>],
     method: Option<&Method>,
     mistakes: &mut Vec<Unmatchable>,
-) -> Router<Arc<Endpoint>> {
+) -> Router<usize> {
     let mut router = Router::new();
     let mut taken: HashMap<String, &Endpoint> = HashMap::new();
-    let own = endpoints.iter().filter(|endpoint| endpoint.method.as_ref() == method);
-    let every = endpoints.iter().filter(|endpoint| method.is_some() && endpoint.method.is_none());
-    for endpoint in own.chain(every) {
+    let places = || endpoints.iter().enumerate();
+    let own = places().filter(|(_, endpoint)| endpoint.method.as_ref() == method);
+    let every = places().filter(|(_, endpoint)| method.is_some() && endpoint.method.is_none());
+    for (place, endpoint) in own.chain(every) {
         let shape = shape(&endpoint.path);
         let overridden = endpoint.method.is_none() && taken.get(&shape).is_some_and(|by| by.method.is_some());
         if overridden {
             continue;
         }
-        match router.insert(shape.as_str(), Arc::clone(endpoint)) {
+        match router.insert(shape.as_str(), place) {
             Ok(()) => drop(taken.insert(shape, endpoint)),
             Err(error) => tell(endpoint, reason(&error, &taken), mistakes),
         }

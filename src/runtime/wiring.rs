@@ -50,8 +50,8 @@ use super::{
 };
 use crate::{
     admin::{Access, Token},
-    config::{Config, Replies},
-    http::{self, Affected, Endpoint, Endpoints, Felt, Jitter, Registry},
+    config::Config,
+    http::{self, Affected, Endpoints, Felt, Jitter, Registry},
     metrics::Exporter,
 };
 
@@ -114,7 +114,7 @@ impl Parts {
     pub(super) fn new(builder: Builder) -> Result<Self, StartError> {
         let Builder { config, pools, identity, clock, exporter, inline, max_lost } = builder;
         let access = access(&config, &clock)?;
-        let endpoints = endpoints(&config)?;
+        let endpoints = Endpoints::of(&config).map_err(StartError::Endpoints)?;
         let mode = ModeCell::new(config.runtime.mode);
         let exporter = Arc::new(exporter.unwrap_or_else(Exporter::install));
         let incidents = Incidents::new(alert::Policy::default(), mode.get(), clock.clone());
@@ -277,22 +277,6 @@ const fn change(action: Action, step: Step) -> Change {
         Action::OmitOptional => Change::OmitOptional(on),
         Action::PauseDurable => Change::PauseDurable(on),
     }
-}
-
-fn endpoints(config: &Config) -> Result<Endpoints, StartError> {
-    let endpoint = |of: &crate::config::Endpoint| Endpoint {
-        method: of.method.clone(),
-        class: of.class,
-        replies: match of.replies {
-            Replies::Json => http::Replies::Json,
-            Replies::Any => http::Replies::Any,
-        },
-        deadline: of.deadline.unwrap_or(Endpoint::DEADLINE),
-        pool: of.pool.as_deref().map(Name::from),
-        ..Endpoint::new(of.path.as_str())
-    };
-    let endpoints = config.endpoints.iter().map(endpoint).collect();
-    Endpoints::new(endpoints, Endpoint::unlisted()).map_err(StartError::Endpoints)
 }
 
 fn access(config: &Config, clock: &Clock) -> Result<Access, StartError> {

@@ -28,6 +28,9 @@ pub(super) trait Part {
     /// One of its lines.
     fn line(&mut self, key: &str, line: Line, now: Tick, out: &mut Output) -> Result<(), String>;
 
+    /// Any line, before it is played, whomever it belongs to.
+    fn overhear(&mut self, _: &Map<String, Value>, _: Tick) {}
+
     /// Something happened in another part.
     fn hear(&mut self, _: &Signal, _: Tick, _: &mut Output) {}
 }
@@ -109,6 +112,7 @@ impl<W: Write> Driver<W> {
         }
         let mine = self.find(&object)?;
         self.pass(at);
+        self.parts.iter_mut().for_each(|part| part.overhear(&object, at));
         match mine {
             Some((part, key)) => {
                 let played = self.parts[part].line(key, Line(object), at, &mut self.out);

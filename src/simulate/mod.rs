@@ -18,6 +18,7 @@ mod driver;
 mod forest;
 mod pool;
 mod pools;
+mod retries;
 mod setup;
 mod tree;
 
@@ -30,10 +31,12 @@ use std::{
 };
 
 use driver::{Driver, Output, Part};
-use selfheal_actors::supervisor;
+use selfheal_actors::{retry, supervisor};
 
 pub use pool::Pool;
 pub use tree::{Invalid, Tree, TreeChild};
+
+use crate::http::{Endpoint, Endpoints, Unmatchable};
 
 /// What is simulated; made of a [`Config`](crate::config::Config).
 #[derive(Clone, Debug, Default)]
@@ -44,6 +47,10 @@ pub struct Setup {
     pub pools: Vec<Pool>,
     /// How the runtime's own supervisors treat their children.
     pub supervision: supervisor::Policy,
+    /// How calls that have failed are made again.
+    pub retry: retry::Policy,
+    /// The endpoints with a policy of their own.
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// Plays the trace `input` under a config, or a [`Setup`], and writes what comes of it to `output`, line by line.
@@ -60,7 +67,11 @@ pub fn run(
     let setup = config.into();
     let trees = tree::Trees::new(&setup).map_err(Error::Setup)?;
     let pools = pools::Pools::new(setup.pools, seed);
-    let parts: Vec<Box<dyn Part>> = vec![Box::new(trees), Box::new(pools), Box::new(alerts::Alerts::new())];
+    let endpoints = Endpoints::new(setup.endpoints, Endpoint::unlisted()).map_err(Error::Endpoints)?;
+    let retries = retries::Retries::new(setup.retry, endpoints, seed);
+    let alerts = alerts::Alerts::new();
+    let parts: Vec<Box<dyn Part>> =
+        vec![Box::new(trees), Box::new(pools), Box::new(retries), Box::new(alerts)];
     Driver::new(parts, output).play(input)
 }
 
@@ -69,6 +80,8 @@ pub fn run(
 pub enum Error {
     /// The trees do not fit together.
     Setup(Invalid),
+    /// Endpoints cannot be matched, or not told apart.
+    Endpoints(Vec<Unmatchable>),
     /// A line cannot be understood, or speaks of what does not exist.
     Line {
         /// Which line, from 1.
@@ -84,6 +97,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Setup(invalid) => invalid.fmt(f),
+            Self::Endpoints(endpoints) => {
+                f.write_str("endpoints that cannot be matched:")?;
+                endpoints.iter().try_for_each(|endpoint| write!(f, " {endpoint};"))
+            }
             Self::Line { number, problem } => {
                 write!(f, "line {number}: {problem}; it and the lines after it were not played")
             }
@@ -97,7 +114,7 @@ impl std::error::Error for Error {
         match self {
             Self::Io(error) => Some(error),
             Self::Setup(invalid) => Some(invalid),
-            Self::Line { .. } => None,
+            Self::Endpoints(_) | Self::Line { .. } => None,
         }
     }
 }

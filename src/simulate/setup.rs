@@ -1,12 +1,15 @@
 //! What a config has to be simulated.
 
-use selfheal_actors::gate;
+use selfheal_actors::{gate, retry};
 
 use super::{
     Pool, Setup,
     tree::{Tree, TreeChild},
 };
-use crate::config::{self, Config, Start};
+use crate::{
+    config::{self, Config, Start},
+    http::Endpoint,
+};
 
 impl From<&Config> for Setup {
     fn from(config: &Config) -> Self {
@@ -14,8 +17,16 @@ impl From<&Config> for Setup {
             trees: config.trees.iter().map(Tree::from).collect(),
             pools: config.pools.keys().map(|name| pool(config, name)).collect(),
             supervision: config.supervision.policy(),
+            retry: retry(config),
+            endpoints: config.endpoints.iter().map(Endpoint::from).collect(),
         }
     }
+}
+
+/// Jitter is off unless the config asks for it.
+fn retry(config: &Config) -> retry::Policy {
+    let policy = config.retry.policy();
+    retry::Policy { jitter: config.retry.jitter.map_or(retry::Jitter::None, |_| policy.jitter), ..policy }
 }
 
 /// Jitter is off: a policy has no key that asks for it.

@@ -18,6 +18,7 @@ mod pool_exhaustion;
 mod pool_exhaustion_drill;
 mod serve;
 mod simulate_pool;
+mod simulate_retry;
 mod supervision;
 mod supervision_under_load;
 mod support;

@@ -18,7 +18,7 @@ pub(super) fn trees(rules: &mut Rules<'_>, trees: &[Tree]) {
     }
     for (index, tree) in trees.iter().enumerate() {
         if let Some(backoff) = &tree.backoff {
-            rules.backoff(&at(index).child("backoff"), backoff);
+            rules.backoff(&at(index).child("backoff"), backoff.initial, backoff.max);
         }
     }
     let places: Vec<_> = places(trees).collect();

@@ -49,7 +49,6 @@ const CASES: &[Case] = &[
     case("[pools.\"\"]", (1, 8), "pools.\"\"", "a name of 1 to 64", "config reference"),
     // What a later version will have.
     case("[breaker]\nopen_for = \"3s\"", (1, 2), "breaker", "does not have breaker yet", "remove breaker"),
-    case("[retry]", (1, 2), "retry", "does not have retry yet", "remove"),
     case("[batches.spam-capture]", (1, 2), "batches", "does not have batches yet", "remove"),
     case("[transitions.message]", (1, 2), "transitions", "does not have transitions yet", "remove"),
     case("[[alerts.route]]", (1, 3), "alerts", "does not have alerts yet", "remove"),
@@ -57,19 +56,31 @@ const CASES: &[Case] = &[
     case("[reports]", (1, 2), "reports", "does not have reports yet", "remove"),
     case("[runtime]\nstore = \"x\"", (2, 1), "runtime.store", "does not have store yet", "remove store"),
     case(
-        "[[endpoints]]\npath = \"/\"\nfallback = \"cached\"",
-        (3, 1),
-        "endpoints[0].fallback",
-        "yet",
-        "remove",
-    ),
-    case(
         "[[endpoints]]\npath = \"/\"\n[endpoints.breaker]",
         (3, 12),
         "endpoints[0].breaker",
         "yet",
         "remove",
     ),
+    // A rule or a list.
+    case(
+        "[retry]\ndelays = \"exponentialy\"",
+        (2, 10),
+        "retry.delays",
+        "or a list, each item a duration from 0s to 1h",
+        "did you mean delays = \"exponential\"?",
+    ),
+    case("[retry]\ndelays = [\"1s\", 2]", (2, 17), "retry.delays[1]", "found the number 2", "its unit"),
+    case("[retry]\ndelays = []", (2, 10), "retry.delays", "the list has 0 waits", "exponential"),
+    case(
+        "[retry]\nmax = \"10ms\"",
+        (2, 7),
+        "retry.max",
+        "must not be below initial (1s, the default)",
+        "raise max",
+    ),
+    case("[retry]\njitter = \"fulll\"", (2, 10), "retry.jitter", "one of", "did you mean jitter = \"full\"?"),
+    case("[retry]\nattempts = 0", (2, 12), "retry.attempts", "from 1 to 100", "for example"),
     // Types: nothing is coerced.
     case(
         "[pools.a]\nmax = \"5\"",

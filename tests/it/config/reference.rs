@@ -124,6 +124,9 @@ fn the_schema_takes_what_the_check_takes() {
         ("[[endpoints]]\nclass = \"normal\"".into(), false),
         ("[breaker]".into(), false),
         ("[admin]\ntoken = \"short\"".into(), false),
+        ("[retry]\ndelays = [\"1s\", \"2s\"]".into(), true),
+        ("[retry]\ndelays = []".into(), false),
+        ("[retry]\ndelays = \"never\"".into(), false),
     ] {
         let document: Json = toml::from_str(&text).expect("it is TOML");
         assert_eq!(accepts(&schema, &document), takes, "{text}");
@@ -157,6 +160,13 @@ fn accepts(schema: &Json, value: &Json) -> bool {
         "enum" => rule.as_array().expect("a list").contains(value),
         "oneOf" => {
             rule.as_array().expect("a list").iter().filter(|schema| accepts(schema, value)).count() == 1
+        }
+        "anyOf" => rule.as_array().expect("a list").iter().any(|schema| accepts(schema, value)),
+        "minItems" => {
+            value.as_array().is_none_or(|items| items.len() as u64 >= rule.as_u64().expect("a number"))
+        }
+        "maxItems" => {
+            value.as_array().is_none_or(|items| items.len() as u64 <= rule.as_u64().expect("a number"))
         }
         "const" => rule == value,
         "minimum" => number >= rule.as_f64().expect("a number"),
