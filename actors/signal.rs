@@ -77,6 +77,13 @@ pub enum Signal {
         /// Whether it has come back.
         returned: bool,
     },
+    /// Statements of work that can wait were ended at the server, because critical work waited for too long.
+    Cancelled {
+        /// The pool.
+        pool: Name,
+        /// How many.
+        statements: u32,
+    },
     /// Something happened to a supervised child.
     Child {
         /// Its supervisor.

@@ -53,6 +53,7 @@ metrics! {
     POOL_SHEDS_TOTAL = Counter "selfheal_pool_sheds_total" ["pool", "class", "reason"] "Requests refused by the gate.";
     POOL_HOLD_DURATION_SECONDS = Histogram "selfheal_pool_hold_duration_seconds" ["pool"] "How long connections were held.";
     POOL_LEAKS_TOTAL = Counter "selfheal_pool_leaks_total" ["pool"] "Connections held for longer than leak_after.";
+    STATEMENTS_CANCELLED_TOTAL = Counter "selfheal_statements_cancelled_total" ["pool"] "Statements of work that can wait, ended at the server because critical requests waited for cancel_after.";
     SERVER_CONNECTIONS = Gauge "selfheal_server_connections" ["pool", "state"] "Connections of the database server: used, max, reserved for superusers.";
     TICKETLESS_TOTAL = Counter "selfheal_ticketless_total" ["pool"] "Acquisitions without a ticket, served as class normal.";
     WOULD_REJECT_TOTAL = Counter "selfheal_would_reject_total" ["what"] "What mode observe would have done: refusals by reason, and actions by name.";

@@ -52,6 +52,11 @@ impl Machine {
                 let line = Line::Leak { operation, site, held: *held, returned: *returned };
                 self.leak(&of_pool(pool), *returned, line, out);
             }
+            Signal::Cancelled { pool, statements } => {
+                if let Some(i) = self.find_open(Kind::PoolPressure, &of_pool(pool)) {
+                    self.say(i, Line::Cancelled { statements: *statements }, out);
+                }
+            }
             Signal::Child { supervisor, child, event } => self.child(supervisor, child, event, out),
             Signal::Escalated { supervisor, root } => self.escalated(supervisor, *root, out),
             Signal::Mode { from, to, by, reason } => {

@@ -98,6 +98,11 @@ pub enum Line {
         /// Whether it is back.
         returned: bool,
     },
+    /// Statements were ended at the server.
+    Cancelled {
+        /// How many.
+        statements: u32,
+    },
     /// What the database server says.
     Server(ServerState),
     /// The monitor of a pool sees nothing, or sees again.
@@ -134,6 +139,7 @@ impl Line {
             | Self::Ended { .. }
             | Self::StartFailed { .. }
             | Self::Leak { returned: false, .. }
+            | Self::Cancelled { .. }
             | Self::Server(ServerState::Full)
             | Self::Blind(true) => Severity::Warning,
             Self::Critical { .. }
@@ -163,6 +169,7 @@ impl Line {
             | Self::GivenUp { .. }
             | Self::Escalated { .. }
             | Self::Leak { .. }
+            | Self::Cancelled { .. }
             | Self::Server(_)
             | Self::Blind(_)
             | Self::Mode { .. } => None,
@@ -186,6 +193,7 @@ impl Line {
             | Self::GivenUp { .. }
             | Self::Escalated { .. }
             | Self::Leak { .. }
+            | Self::Cancelled { .. }
             | Self::Server(_)
             | Self::Blind(_)
             | Self::Mode { .. } => None,
@@ -241,6 +249,12 @@ impl fmt::Display for Line {
             }
             Self::Leak { operation, site, held, returned: true } => {
                 write!(f, "Connection returned after {held:.1?} by {operation} ({site})")
+            }
+            Self::Cancelled { statements: 1 } => {
+                f.write_str("1 statement cancelled, for critical requests that wait")
+            }
+            Self::Cancelled { statements } => {
+                write!(f, "{statements} statements cancelled, for critical requests that wait")
             }
             Self::Server(ServerState::Up) => f.write_str("Database server answers again"),
             Self::Server(ServerState::Full) => f.write_str("Database server has too many clients already"),

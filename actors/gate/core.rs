@@ -178,6 +178,7 @@ impl Core {
             waiting: machine.waiting(),
             parked: machine.parked(),
             waiting_since: machine.waiting_since(),
+            critical_waiting_since: machine.critical_waiting_since(),
             oldest_wait: machine.oldest_wait(),
             in_flight: machine.in_flight(),
             users: machine.users(),

@@ -59,7 +59,8 @@
 //!   that must be of one moment.
 //!
 //! # What is not protected
-//! - A connection that is held for ever: it is told as a leak, and never taken back.
+//! - A connection that is held for ever: it is told as a leak, and never taken back. (Where a policy allows it, the
+//!   monitor has statements of work that can wait ended for critical work; that is the server's doing.)
 //! - Sheddable work at 2x and normal work at 10x starve: the order is strict, and a floor would cost critical work
 //!   just when it is short of connections. Requests of several queries yield to single ones of their class.
 //! - Critical work beyond the capacity: its newest succeed, its oldest do not.

@@ -28,7 +28,9 @@ pub struct Stats {
     pub parked: u32,
     /// Since when the one who waits longest has waited, deferred work aside.
     pub waiting_since: Option<Tick>,
-    /// For how long that is.
+    /// Since when the critical one who waits longest has waited.
+    pub critical_waiting_since: Option<Tick>,
+    /// For how long the one who waits longest has waited, deferred work aside.
     pub oldest_wait: Duration,
     /// Requests and jobs in flight.
     pub in_flight: usize,

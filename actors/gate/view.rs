@@ -86,8 +86,18 @@ impl Machine {
     /// background) is not among them: that work can wait.
     #[must_use]
     pub fn waiting_since(&self) -> Option<Tick> {
+        self.since(|class| class != Class::Background)
+    }
+
+    /// The same of critical work alone.
+    #[must_use]
+    pub fn critical_waiting_since(&self) -> Option<Tick> {
+        self.since(|class| class == Class::Critical)
+    }
+
+    fn since(&self, of: impl Fn(Class) -> bool) -> Option<Tick> {
         let waiting = self.queues.iter(&self.claims).filter_map(|id| self.claims.get(id));
-        waiting.filter(|claim| claim.class != Class::Background).map(|claim| claim.queued).min()
+        waiting.filter(|claim| of(claim.class)).map(|claim| claim.queued).min()
     }
 
     /// For how long the one who waits longest for a connection has waited; see

@@ -46,6 +46,9 @@ pub struct Pool {
     /// Does an action or undoes it. Must be quick, must not block, and must be idempotent. It is called in mode
     /// `observe` as well, for the gate to move its shadow; it is up to the gate that nothing real follows.
     pub apply: Box<dyn Fn(Action, Step) + Send + Sync>,
+    /// Ends up to so many statements of work that can wait, those that have run longest first. Must be quick and
+    /// must not block.
+    pub cancel: Box<dyn Fn(u32) + Send + Sync>,
     /// Resolves when the pool deserves a look earlier than planned: its first waiter, or a watermark crossed.
     pub pressed: Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>,
 }
@@ -206,6 +209,10 @@ impl Monitor {
             Effect::Undo(action) => apply(action, Step::Undone),
             Effect::Peak(Sample { in_use, max, .. }) => tell(Signal::Peak { pool, in_use, max }),
             Effect::Blind(blind) => tell(Signal::Blind { pool, blind }),
+            Effect::Cancel(statements) if mode == Mode::Observe => {
+                counter!(WOULD_REJECT_TOTAL.name, "what" => "cancel").increment(statements.into());
+            }
+            Effect::Cancel(statements) => (self.0.pool.cancel)(statements),
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct Sample {
     /// Since when the one of them who waits longest has waited. `None` if nobody knows: then since somebody
     /// was first seen to wait.
     pub waiting_since: Option<Tick>,
+    /// Since when the critical one who waits longest has waited; `None` if none does, or nobody knows.
+    pub critical_waiting_since: Option<Tick>,
 }
 
 impl Sample {
@@ -67,6 +69,8 @@ pub enum Effect {
     Peak(Sample),
     /// The monitor has become blind, or sees again.
     Blind(bool),
+    /// Critical work has waited for too long: end so many of the statements that run for work that can wait.
+    Cancel(u32),
 }
 
 /// Effects in the order in which they are to be performed.
@@ -99,6 +103,8 @@ pub struct Machine {
     sight: Option<Sight>,
     blind: bool,
     peak: u32,
+    /// Until then nothing more is cancelled: what was must have time to end.
+    spared_until: Tick,
     /// The latest time that was seen: time does not go back.
     now: Tick,
 }
@@ -141,6 +147,7 @@ impl Machine {
             sight: None,
             blind: false,
             peak: 0,
+            spared_until: Tick::ZERO,
             now: Tick::ZERO,
         }
     }
@@ -156,6 +163,7 @@ impl Machine {
         }
         self.sight = Some(Sight::after(self.sight.as_ref(), sample, self.now, &self.policy));
         self.settle(self.now, &mut effects);
+        effects.extend(self.cancel(sample));
         effects
     }
 
@@ -230,6 +238,16 @@ impl Machine {
     pub fn is_pressed(&self) -> bool {
         let near = |s: &Sight| s.sample.waiting > 0 || s.sample.ratio() >= self.policy.warning / 2.0;
         self.level != Level::Normal || self.sight.as_ref().is_some_and(near)
+    }
+
+    /// One statement for each critical request that waits, once in `cancel_after`.
+    fn cancel(&mut self, sample: Sample) -> Option<Effect> {
+        let (after, since) = (self.policy.cancel_after?, sample.critical_waiting_since?);
+        if self.now < self.spared_until.max(since + after) {
+            return None;
+        }
+        self.spared_until = self.now + after;
+        Some(Effect::Cancel(sample.waiting_critical.max(1)))
     }
 
     /// Whoever has seen nothing for too long lets go of everything.

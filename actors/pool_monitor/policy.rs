@@ -26,6 +26,9 @@ pub struct Policy {
     /// Whether a level is entered only while someone waits. True (the default) where the gate reserves
     /// nothing: there a well-used pool is no trouble. False where thresholds are ceilings as well.
     pub needs_waiter: bool,
+    /// A critical request that has waited for this long has a statement of work that can wait ended at the
+    /// server. `None` (the default): nobody's statement is.
+    pub cancel_after: Option<Duration>,
     /// After how long without a sample the monitor lifts what it forced. Default 30 s.
     pub blind_after: Duration,
     /// Items a batch at level normal. Default 10.
@@ -49,6 +52,7 @@ impl Default for Policy {
             down: Duration::from_secs(2),
             down_critical: Duration::from_millis(250),
             needs_waiter: true,
+            cancel_after: None,
             blind_after: Duration::from_secs(30),
             batch: 10,
             batch_under_pressure: 50,

@@ -10,8 +10,8 @@ use crate::{clock::Tick, level::Level, signal::Action};
 const MS: fn(u64) -> Tick = Tick::from_millis;
 
 /// `in_use` of 100, with `waiting` normal requests.
-const fn pool(in_use: u32, waiting: u32) -> Sample {
-    Sample { in_use, max: 100, waiting, waiting_critical: 0, waiting_since: None }
+fn pool(in_use: u32, waiting: u32) -> Sample {
+    Sample { in_use, max: 100, waiting, ..Sample::default() }
 }
 
 /// A monitor and what it did, told as one word an effect: `warning(use)`, `+shed`, `-shed`.
@@ -74,6 +74,7 @@ fn word(effect: &Effect) -> Option<String> {
         Effect::Undo(action) => Some(format!("-{}", action.name())),
         Effect::Blind(true) => Some("blind".into()),
         Effect::Blind(false) => Some("sees".into()),
+        Effect::Cancel(statements) => Some(format!("cancel {statements}")),
         Effect::Peak(_) => None,
     }
 }

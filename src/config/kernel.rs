@@ -26,6 +26,7 @@ impl Config {
             down: pool.down,
             down_critical: pool.down_critical,
             needs_waiter: pool.reserve == Reserve::Auto,
+            cancel_after: pool.cancel_after,
             batch: self.batching.normal,
             batch_under_pressure: self.batching.under_pressure,
             user_limit: self.users.concurrent_under_pressure,

@@ -121,6 +121,11 @@ pub struct Pool {
     /// Operations known to hold a connection for long may use this share of the connections together.
     #[schemars(schema_with = "value::ratio")]
     pub long_share: f64,
+    /// A critical request that has waited this long for a connection has the longest-running statement of
+    /// sheddable or background work cancelled at the server. Unset: no statement is cancelled. PostgreSQL only.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "value::deadline")]
+    pub cancel_after: Option<Duration>,
     /// A connection held for longer than this is reported as a leak, with its operation and call site.
     #[serde(with = "duration")]
     #[schemars(schema_with = "value::up_to_1d")]
@@ -141,6 +146,7 @@ impl Default for Pool {
             down_critical: Duration::from_millis(250),
             reserve: Reserve::Auto,
             long_share: 0.85,
+            cancel_after: None,
             leak_after: Duration::from_secs(30),
         }
     }

@@ -23,6 +23,10 @@ use super::{
 /// The options with which a connection of `DB` is made.
 pub type ConnectOptionsOf<DB> = <<DB as Database>::Connection as Connection>::Options;
 
+/// A session, as its server calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session(i32);
+
 /// A row, or the end of one statement's rows.
 pub(super) type Step<DB> = Either<<DB as Database>::QueryResult, <DB as Database>::Row>;
 
@@ -65,9 +69,21 @@ pub trait Backend: Database<Arguments: Clone + 'static, Statement: 'static> + se
     #[doc(hidden)]
     fn is_standby(conn: &mut Self::Connection) -> BoxFuture<'_, Result<bool, sqlx::Error>>;
 
-    /// Ends each statement of this session after `bound`; `None`: as it was when the session began.
+    /// Ends each statement of this session after `bound`, and says which session it is.
     #[doc(hidden)]
-    fn bind(conn: &mut Self::Connection, bound: Option<Duration>) -> BoxFuture<'_, Result<(), sqlx::Error>>;
+    fn bind(conn: &mut Self::Connection, bound: Duration) -> BoxFuture<'_, Result<Session, sqlx::Error>>;
+
+    /// The session's statements end as they did when it began.
+    #[doc(hidden)]
+    fn loosen(conn: &mut Self::Connection) -> BoxFuture<'_, Result<(), sqlx::Error>>;
+
+    /// Ends the statement that a session runs which has been ours for `held`. Says whether there was one.
+    #[doc(hidden)]
+    fn cancel(
+        conn: &mut Self::Connection,
+        session: Session,
+        held: Duration,
+    ) -> BoxFuture<'_, Result<bool, sqlx::Error>>;
 
     /// Who is connected to the server; `None` where there is none.
     #[doc(hidden)]
@@ -144,15 +160,28 @@ impl Backend for Postgres {
         Box::pin(sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(conn))
     }
 
-    fn bind(conn: &mut Self::Connection, bound: Option<Duration>) -> BoxFuture<'_, Result<(), sqlx::Error>> {
+    fn bind(conn: &mut Self::Connection, bound: Duration) -> BoxFuture<'_, Result<Session, sqlx::Error>> {
         Box::pin(async move {
-            let query = match bound {
-                Some(bound) => {
-                    sqlx::query("select set_config('statement_timeout', $1, false)").bind(milliseconds(bound))
-                }
-                None => sqlx::query("reset statement_timeout"),
-            };
-            query.execute(conn).await.map(drop)
+            let bind =
+                "select pg_backend_pid() from (select set_config('statement_timeout', $1, false)) as bound";
+            sqlx::query_scalar(bind).bind(milliseconds(bound)).fetch_one(conn).await.map(Session)
+        })
+    }
+
+    fn loosen(conn: &mut Self::Connection) -> BoxFuture<'_, Result<(), sqlx::Error>> {
+        Box::pin(async { sqlx::query("reset statement_timeout").execute(conn).await.map(drop) })
+    }
+
+    /// A process that began later than the session was ours has only its number.
+    fn cancel(
+        conn: &mut Self::Connection,
+        Session(process): Session,
+        held: Duration,
+    ) -> BoxFuture<'_, Result<bool, sqlx::Error>> {
+        Box::pin(async move {
+            let cancel = "select coalesce(bool_or(pg_cancel_backend(pid)), false) from pg_stat_activity \
+                          where pid = $1 and state = 'active' and backend_start <= now() - make_interval(secs => $2)";
+            sqlx::query_scalar(cancel).bind(process).bind(held.as_secs_f64()).fetch_one(conn).await
         })
     }
 
@@ -183,9 +212,17 @@ impl Backend for Sqlite {
         Box::pin(async { Ok(false) })
     }
 
-    /// Nothing stops a statement of SQLite.
-    fn bind(_: &mut Self::Connection, _: Option<Duration>) -> BoxFuture<'_, Result<(), sqlx::Error>> {
+    /// Nothing stops a statement of SQLite, and no pool of it is told to.
+    fn bind(_: &mut Self::Connection, _: Duration) -> BoxFuture<'_, Result<Session, sqlx::Error>> {
+        Box::pin(async { Ok(Session(0)) })
+    }
+
+    fn loosen(_: &mut Self::Connection) -> BoxFuture<'_, Result<(), sqlx::Error>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn cancel(_: &mut Self::Connection, _: Session, _: Duration) -> BoxFuture<'_, Result<bool, sqlx::Error>> {
+        Box::pin(async { Ok(false) })
     }
 
     fn census(_: &mut Self::Connection) -> BoxFuture<'_, Result<Option<Census>, sqlx::Error>> {

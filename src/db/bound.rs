@@ -44,7 +44,7 @@ pub(super) async fn loosened(back: impl Future<Output = ()>) {
 pub(super) fn on_release<DB: Backend>(conn: &mut DB::Connection) -> BoxFuture<'_, Result<bool, sqlx::Error>> {
     Box::pin(async {
         if BOUND.try_with(|()| ()).is_ok() {
-            DB::bind(conn, None).await?;
+            DB::loosen(conn).await?;
         }
         Ok(true)
     })

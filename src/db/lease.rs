@@ -20,6 +20,7 @@ use super::{
     backend::Backend,
     bound,
     classify::{ErrorClass, classify, sqlstate},
+    culprits::Entry,
     health,
     pool::Shared,
 };
@@ -30,6 +31,8 @@ pub(super) struct Lease<DB: Backend> {
     pub(super) state: State,
     /// Its session ends statements at the deadline of whoever took it.
     bound: bool,
+    /// Its statement may be cancelled for the sake of others.
+    listed: Option<Entry>,
     /// `None` once the lease has been given back.
     permit: Option<Permit>,
     shared: Arc<Shared<DB>>,
@@ -63,7 +66,15 @@ impl<DB: Backend> Lease<DB> {
         shared: Arc<Shared<DB>>,
         runtime: Handle,
     ) -> Self {
-        Self { connection, state: State::Fit, bound: false, permit: Some(permit), shared, runtime }
+        Self {
+            connection,
+            state: State::Fit,
+            bound: false,
+            listed: None,
+            permit: Some(permit),
+            shared,
+            runtime,
+        }
     }
 
     /// Takes a connection for `permit`. Not cancel safe: run it in a task.
@@ -91,19 +102,20 @@ impl<DB: Backend> Lease<DB> {
 
     /// Has the server end what runs for too long for this caller, where that has to be said.
     async fn bind(&mut self) -> Result<(), sqlx::Error> {
-        self.bound = false;
+        (self.bound, self.listed) = (false, None);
         let Some(within) = self.permit.as_ref().and_then(|permit| self.shared.bound(permit)) else {
             return Ok(());
         };
         // Until the server has said so, nobody knows how the session is bound.
         self.state = State::Unfit;
         let shared = Arc::clone(&self.shared);
-        match shared.answered(DB::bind(&mut self.connection, Some(within))).await? {
+        match shared.answered(DB::bind(&mut self.connection, within)).await? {
             // The statement that follows finds it out, and replaces the connection.
             Err(error) if is_poisoned(&error) => {}
             outcome => {
-                outcome?;
+                let session = outcome?;
                 self.bound = true;
+                self.listed = self.permit.as_ref().and_then(|permit| shared.culprits.list(permit, session));
             }
         }
         self.state = State::Fit;
@@ -159,6 +171,9 @@ impl<DB: Backend> Lease<DB> {
 
     /// Starts the way back; what is left to do is the future's. Dropping the future closes the connection.
     fn send_back(&mut self) -> impl Future<Output = ()> + Send + use<DB> {
+        if self.listed.take().is_some_and(Entry::leave) {
+            self.state = State::Unfit;
+        }
         if self.state == State::Fit {
             let depth = <DB as Database>::TransactionManager::get_transaction_depth(&self.connection);
             for _ in 0..depth {

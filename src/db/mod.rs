@@ -2,7 +2,8 @@
 //!
 //! [`HealPool`] stands where an `sqlx::Pool` stood. Its `pool.rs` argues the design; `lease.rs` keeps a connection
 //! and its permit together; `call.rs` runs what a caller waits for in a task, so that a dropped caller leaks
-//! nothing; `bound.rs` has the server end what nobody waits for any more; `health.rs` and `probe.rs` ask the server
+//! nothing; `bound.rs` has the server end what nobody waits for any more, `culprits.rs` what critical work cannot wait for;
+//! `health.rs` and `probe.rs` ask the server
 //! itself, outside the pool; `classify.rs` says what an error means.
 
 mod backend;
@@ -10,6 +11,7 @@ mod bound;
 mod call;
 mod classify;
 mod conn;
+mod culprits;
 mod error;
 mod executor;
 mod failover;

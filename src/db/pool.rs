@@ -39,6 +39,7 @@ use tokio::{runtime::Handle, time::timeout};
 use super::{
     backend::Backend,
     bound,
+    culprits::Culprits,
     error::Error,
     failover::Failover,
     health::{self, Finding, Health},
@@ -93,6 +94,7 @@ pub(super) struct Shared<DB: Backend> {
     pub(super) health: Health,
     pub(super) failover: Failover,
     pub(super) nesting: Arc<Nesting>,
+    pub(super) culprits: Arc<Culprits>,
     /// How long the way back may take.
     pub(super) give_back_within: Duration,
     /// The longest that the server can take to answer, if it is bounded.
@@ -139,6 +141,7 @@ impl<DB: Backend> HealPool<DB> {
             health: Health::new(),
             failover: Failover::new(Clock::tokio()),
             nesting: Arc::default(),
+            culprits: Culprits::new(),
             give_back_within: GIVE_BACK,
             answer_within: None,
             max,
@@ -159,6 +162,7 @@ impl<DB: Backend> HealPool<DB> {
             health: Health::new(),
             failover: Failover::new(Clock::tokio()),
             nesting: Arc::default(),
+            culprits: Culprits::new(),
             give_back_within: statement,
             answer_within: bounded.then_some(statement),
             max: settings.max,
@@ -342,7 +346,11 @@ impl Attached {
     }
 
     pub(super) fn tell_server(&self, state: ServerState) {
-        self.signals.emit(Signal::Server { pool: Name::clone(self.gate.pool()), state });
+        self.tell(Signal::Server { pool: Name::clone(self.gate.pool()), state });
+    }
+
+    pub(super) fn tell(&self, signal: Signal) {
+        self.signals.emit(signal);
     }
 }
 

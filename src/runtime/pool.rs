@@ -9,6 +9,7 @@ use selfheal_actors::{
     signal::Signals,
     supervisor::{ChildPolicy, ChildSpec},
 };
+use tokio::runtime::Handle;
 
 use super::server_probe::{self, Census, ServerProbe};
 use crate::db::{Backend, HealPool, Usage};
@@ -19,6 +20,8 @@ pub(super) trait AnyPool: Send + Sync {
     fn nested_reserve(&self) -> u32;
     fn usage(&self) -> Usage;
     fn attach(&self, gate: Gate, mode: ModeCell, signals: Signals);
+    /// Ends up to so many statements of work that can wait, in a task of `host`.
+    fn cancel_longest(&self, statements: u32, host: &Handle);
     /// Whether there is a database server to be asked what it has left. A file has nobody to ask, and no
     /// connections to run out of.
     fn has_server(&self) -> bool;
@@ -46,6 +49,10 @@ impl<DB: Backend> AnyPool for HealPool<DB> {
 
     fn attach(&self, gate: Gate, mode: ModeCell, signals: Signals) {
         Self::attach(self, gate, mode, signals);
+    }
+
+    fn cancel_longest(&self, statements: u32, host: &Handle) {
+        Self::cancel_longest(self, statements, host);
     }
 
     fn has_server(&self) -> bool {

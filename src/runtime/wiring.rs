@@ -124,8 +124,14 @@ impl Parts {
             to_metrics.hear(&signal);
             to_alert.tell(signal.into());
         });
-        let around =
-            Around { config: &config, clock: &clock, mode: &mode, signals: &signals, incidents: &incidents };
+        let around = Around {
+            config: &config,
+            clock: &clock,
+            mode: &mode,
+            signals: &signals,
+            incidents: &incidents,
+            host: Handle::current(),
+        };
         let pools: Vec<_> = pools.into_iter().map(|(name, pool)| around.pool(name, pool)).collect();
         let mut registry = Registry::new(endpoints)
             .identity(identity)
@@ -214,6 +220,8 @@ struct Around<'a> {
     mode: &'a ModeCell,
     signals: &'a Signals,
     incidents: &'a Incidents,
+    /// The runtime on which the host's connections live.
+    host: Handle,
 }
 
 impl Around<'_> {
@@ -229,21 +237,23 @@ impl Around<'_> {
             self.signals.clone(),
         );
         pool.attach(gate.clone(), self.mode.clone(), self.signals.clone());
-        let monitor = Monitor::new(self.watched(&name, &gate), self.config.pool_monitor(&name));
+        let monitor = Monitor::new(self.watched(&name, &gate, &pool), self.config.pool_monitor(&name));
         let mailbox = Mailbox::new(format!("pool-monitor:{name}"), MONITOR_MAILBOX);
         let impact = self.incidents.impact(&format!("pool:{name}"));
         let probe = pool.has_server().then(|| Mailbox::new(format!("server-probe:{name}"), PROBE_MAILBOX));
         Pool { name, pool, gate, monitor, mailbox, census: Census::default(), probe, impact }
     }
 
-    fn watched(&self, name: &Name, gate: &Gate) -> pool_monitor::Pool {
+    fn watched(&self, name: &Name, gate: &Gate, pool: &Arc<dyn AnyPool>) -> pool_monitor::Pool {
         let (look, apply, pressed) = (gate.clone(), gate.clone(), gate.clone());
+        let (pool, host) = (Arc::clone(pool), self.host.clone());
         pool_monitor::Pool {
             name: Arc::clone(name),
             clock: self.clock.clone(),
             mode: self.mode.clone(),
             signals: self.signals.clone(),
             look: Box::new(move || Some(sample(&look))),
+            cancel: Box::new(move |statements| pool.cancel_longest(statements, &host)),
             apply: Box::new(move |action, step| apply.apply(change(action, step))),
             pressed: Box::new(move || {
                 let gate = pressed.clone();
@@ -264,6 +274,7 @@ fn sample(gate: &Gate) -> Sample {
         waiting: stats.waiting_in_all() - background,
         waiting_critical: stats.waiting[Class::Critical.index()],
         waiting_since: stats.waiting_since,
+        critical_waiting_since: stats.critical_waiting_since,
     }
 }
 

@@ -84,6 +84,14 @@ struct Pressure<'a> {
     max: u32,
 }
 
+/// So many statements of work that can wait would be ended at the server.
+#[derive(Serialize)]
+struct Cancelled<'a> {
+    event: &'static str,
+    pool: &'a str,
+    statements: u32,
+}
+
 #[derive(Serialize)]
 struct Acted<'a> {
     event: &'static str,
@@ -223,6 +231,8 @@ impl Machines {
             Effect::Undo(action) => self.act(action, Step::Undone, now, effects, out),
             Effect::Peak(Sample { in_use, max, .. }) => out.happened(Signal::Peak { pool, in_use, max }),
             Effect::Blind(blind) => out.happened(Signal::Blind { pool, blind }),
+            // A trace has no statements; what was cancelled would end by a line of its own.
+            Effect::Cancel(statements) => out.write(Cancelled { event: "cancel", pool: &pool, statements }),
         }
     }
 
@@ -267,6 +277,7 @@ impl Machines {
             waiting_critical: of(Class::Critical).saturating_add(self.outside.critical),
             // How long those outside have waited, nobody says.
             waiting_since: self.gate.waiting_since().filter(|_| self.outside.all == 0),
+            critical_waiting_since: self.gate.critical_waiting_since(),
         }
     }
 }

@@ -7,6 +7,7 @@
     reason = "a broken expectation is how a test fails, and figures are to be seen"
 )]
 
+mod culprits;
 mod drill;
 #[path = "../guarded/mod.rs"]
 mod guarded;

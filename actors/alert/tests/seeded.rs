@@ -27,7 +27,7 @@ fn any_signal(random: &mut fastrand::Rng) -> Signal {
     let pool = name(random.choice(["main", "other"]).unwrap_or("main"));
     let supervisor = name(random.choice(["pools", "breakers"]).unwrap_or("pools"));
     let level = |random: &mut fastrand::Rng| Level::ALL[random.usize(0..3)];
-    match random.u32(0..11) {
+    match random.u32(0..12) {
         0..4 => {
             let (from, to) = (level(random), level(random));
             Signal::Pressure { pool, from, to, in_use: random.u32(0..=100), max: 100, waiting: 0 }
@@ -47,6 +47,7 @@ fn any_signal(random: &mut fastrand::Rng) -> Signal {
             let (operation, site) = (name("report"), name("src/report.rs:7"));
             Signal::Leak { pool, operation, site, held: Duration::from_secs(31), returned: random.bool() }
         }
+        10 => Signal::Cancelled { pool, statements: random.u32(1..5) },
         9 => {
             let event = match random.u32(0..5) {
                 0 => ChildEvent::Stopped { reason: Exit::Killed },

@@ -56,6 +56,7 @@ impl Rig {
                     *sample.lock()
                 }
             }),
+            cancel: Box::new(|_| {}),
             apply: Box::new({
                 let applied = Arc::clone(&applied);
                 move |action, step| applied.lock().push((action.name(), step))
@@ -80,8 +81,7 @@ impl Rig {
     }
 
     fn use_is(&self, in_use: u32, waiting: u32) {
-        *self.sample.lock() =
-            Some(Sample { in_use, max: 100, waiting, waiting_critical: 0, waiting_since: None });
+        *self.sample.lock() = Some(Sample { in_use, max: 100, waiting, ..Sample::default() });
     }
 
     /// Every action was done once and undone once, in reverse.
@@ -219,9 +219,8 @@ async fn a_panic_while_acting_leaves_the_action_to_be_done_by_the_next() {
             clock: Clock::tokio(),
             mode: ModeCell::new(Mode::Act),
             signals: Signals::none(),
-            look: Box::new(|| {
-                Some(Sample { in_use: 100, max: 100, waiting: 9, waiting_critical: 0, waiting_since: None })
-            }),
+            look: Box::new(|| Some(Sample { in_use: 100, max: 100, waiting: 9, ..Sample::default() })),
+            cancel: Box::new(|_| {}),
             apply: Box::new({
                 let (faults, applied) = (Arc::clone(&faults), Arc::clone(&applied));
                 move |action, _| {

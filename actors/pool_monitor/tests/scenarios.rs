@@ -194,6 +194,25 @@ fn it_does_not_matter_how_late_a_timer_is_called() {
 }
 
 #[test]
+fn statements_are_cancelled_for_critical_work_that_waits_and_then_have_time_to_end() {
+    let mut told = Told::new(Policy { cancel_after: Some(Duration::from_millis(100)), ..literal() });
+    let waits = |since| Sample {
+        waiting_critical: 7,
+        critical_waiting_since: Some(MS(since)),
+        ..Sample { in_use: 10, max: 100, waiting: 7, ..Sample::default() }
+    };
+    told.see(1_050, waits(1_000));
+    told.see(1_099, waits(1_000));
+    assert!(told.words().is_empty(), "not for as long as it may wait");
+    for ms in (1_100..1_400).step_by(10) {
+        told.see(ms, waits(1_000));
+    }
+    told.see(1_400, Sample { in_use: 10, max: 100, ..Sample::default() });
+    let cancelled: Vec<_> = told.story.iter().map(|(ms, word)| (*ms, word.as_str())).collect();
+    assert_eq!(cancelled, [(1_100, "cancel 7"), (1_200, "cancel 7"), (1_300, "cancel 7")]);
+}
+
+#[test]
 fn what_the_next_look_finds_gone_has_not_stood() {
     let mut told = Told::new(Policy::default());
     for ms in (0..1_000).step_by(30) {

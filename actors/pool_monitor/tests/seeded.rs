@@ -48,6 +48,7 @@ impl Books {
                     assert_eq!(self.open.pop(), Some(action), "undone in reverse, and only once");
                 }
                 Effect::Peak(sample) => assert!(sample.in_use > 0),
+                Effect::Cancel(statements) => assert!(statements > 0),
                 Effect::Blind(blind) => {
                     assert_ne!(blind, self.blind, "it is told once");
                     self.blind = blind;
@@ -86,7 +87,7 @@ fn random_sample(random: &mut fastrand::Rng) -> Sample {
     let in_use = if random.bool() { max } else { random.u32(0..=max + 2) };
     let waiting = if random.bool() { 0 } else { random.u32(0..200) };
     let waiting_critical = random.u32(0..=waiting) / 50;
-    Sample { in_use, max, waiting, waiting_critical, waiting_since: None }
+    Sample { in_use, max, waiting, waiting_critical, ..Sample::default() }
 }
 
 /// One life of a monitor; the hash of all that it did, at its times.
