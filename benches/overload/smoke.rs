@@ -1,0 +1,55 @@
+//! The short form: who is better, not by how much.
+//!
+//! A machine that builds other things at the same time gives no figures. It still tells order: what is checked here
+//! differs by far more than noise.
+
+use crate::{
+    contender::Kind,
+    figures::Figures,
+    scenario::{self, Scenario},
+};
+
+/// Who takes part.
+pub(crate) const CONTENDERS: [Kind; 3] = [Kind::Raw30, Kind::Tower, Kind::Auto];
+
+/// Where, in less than a minute.
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    let of = |key| scenario::all().into_iter().filter(move |scenario| scenario.key == key);
+    of("A2").map(|scenario| scenario.pressed_for(4.0)).chain(of("B")).collect()
+}
+
+/// What does not hold.
+pub(crate) fn violated(runs: &[Figures]) -> Vec<String> {
+    let find =
+        |key: &str, kind: Kind| runs.iter().find(|run| run.scenario == key && run.contender == kind.name());
+    let mut violated = Vec::new();
+    let mut check = |holds: Option<bool>, what: &str| {
+        if holds != Some(true) {
+            violated.push(what.to_owned());
+        }
+    };
+    let critical = |kind| find("A2", kind).map(|run| run.press.critical);
+    let goodput = |kind| find("A2", kind).map(|run| run.press.goodput);
+    let whole = |kind| find("B", kind).map(|run| run.dashboards_done);
+    let more = |ours: Option<f64>, theirs: Option<f64>| Some(ours? > theirs?);
+    let (ours, raw, tower) = (Kind::Auto, Kind::Raw30, Kind::Tower);
+    check(
+        more(critical(ours), critical(raw)),
+        "at twice the capacity more critical requests succeed than with sqlx alone",
+    );
+    check(more(critical(ours), critical(tower)), "… and than with tower's limit and load shedding");
+    check(more(goodput(ours), goodput(raw)), "at twice the capacity more is done than with sqlx alone");
+    check(
+        whole(ours).zip(whole(tower)).map(|(ours, theirs)| ours > theirs),
+        "more dashboards complete than with tower's limit and load shedding",
+    );
+    check(
+        Some(runs.iter().filter(|run| run.contender == ours.name()).all(is_faithful)),
+        "every request had an outcome, and no write was lost or doubled",
+    );
+    violated
+}
+
+const fn is_faithful(run: &Figures) -> bool {
+    run.without_outcome == 0 && run.written.lost == 0 && run.written.doubled == 0
+}
