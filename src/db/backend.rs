@@ -15,7 +15,7 @@ use sqlx::{
 };
 
 use super::{
-    probe::{self, Census},
+    census::{self, Census},
     settings::{Gap, Settings},
     statement::Owned,
 };
@@ -85,9 +85,14 @@ pub trait Backend: Database<Arguments: Clone + 'static, Statement: 'static> + se
         held: Duration,
     ) -> BoxFuture<'_, Result<bool, sqlx::Error>>;
 
-    /// Who is connected to the server; `None` where there is none.
+    /// Who is connected to the server; `None` where there is none. Says meanwhile, to other gates, that the pool of
+    /// `options` wants `want` connections.
     #[doc(hidden)]
-    fn census(conn: &mut Self::Connection) -> BoxFuture<'_, Result<Option<Census>, sqlx::Error>>;
+    fn census<'c>(
+        conn: &'c mut Self::Connection,
+        options: &'c ConnectOptionsOf<Self>,
+        want: u32,
+    ) -> BoxFuture<'c, Result<Option<Census>, sqlx::Error>>;
 }
 
 mod sealed {
@@ -185,8 +190,13 @@ impl Backend for Postgres {
         })
     }
 
-    fn census(conn: &mut Self::Connection) -> BoxFuture<'_, Result<Option<Census>, sqlx::Error>> {
-        Box::pin(async { probe::postgres_census(conn).await.map(Some) })
+    fn census<'c>(
+        conn: &'c mut Self::Connection,
+        options: &'c PgConnectOptions,
+        want: u32,
+    ) -> BoxFuture<'c, Result<Option<Census>, sqlx::Error>> {
+        let name = options.get_application_name().unwrap_or_default();
+        Box::pin(async move { census::take(conn, name, want).await.map(Some) })
     }
 }
 
@@ -225,7 +235,11 @@ impl Backend for Sqlite {
         Box::pin(async { Ok(false) })
     }
 
-    fn census(_: &mut Self::Connection) -> BoxFuture<'_, Result<Option<Census>, sqlx::Error>> {
+    fn census<'c>(
+        _: &'c mut Self::Connection,
+        _: &'c SqliteConnectOptions,
+        _: u32,
+    ) -> BoxFuture<'c, Result<Option<Census>, sqlx::Error>> {
         Box::pin(async { Ok(None) })
     }
 }

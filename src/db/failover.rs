@@ -24,6 +24,11 @@ impl Failover {
         Self { clock, last: Mutex::new(None) }
     }
 
+    /// The clock by which it is paced.
+    pub(super) const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// Whether it is time to look. Saying yes starts the time to the next look.
     pub(super) fn may_look(&self) -> bool {
         let now = self.clock.now();

@@ -7,7 +7,8 @@
 //!
 //! What comes back may be in any state: a query may still run at the server (then the return waits until it is
 //! done, bounded), a transaction may be open (then it is rolled back first), or the session may be unfit for the
-//! next caller (then it is closed, here and now, by dropping it: the server sees the end of the stream).
+//! next caller (then it is closed, here and now, by dropping it: the server sees the end of the stream). So is one
+//! that is more than the pool's part of a server that several processes share.
 
 use std::{sync::Arc, time::Duration};
 
@@ -180,14 +181,16 @@ impl<DB: Backend> Lease<DB> {
                 <DB as Database>::TransactionManager::start_rollback(&mut self.connection);
             }
         }
-        let (keep, bound) = (self.state == State::Fit, self.bound);
+        let keep = self.state == State::Fit && !self.shared.has_surplus();
+        let bound = self.bound;
         self.state = State::Gone;
-        let back = self.connection.return_to_pool();
+        // What is not kept is closed now, so that the next one that comes back is judged by the size after that.
+        let back = Some(self.connection.return_to_pool()).filter(|_| keep);
         async move {
-            match (keep, bound) {
-                (true, true) => bound::loosened(back).await,
-                (true, false) => back.await,
-                (false, _) => {}
+            match back {
+                Some(back) if bound => bound::loosened(back).await,
+                Some(back) => back.await,
+                None => {}
             }
         }
     }

@@ -2,13 +2,14 @@
 //!
 //! [`HealPool`] stands where an `sqlx::Pool` stood. Its `pool.rs` argues the design; `lease.rs` keeps a connection
 //! and its permit together; `call.rs` runs what a caller waits for in a task, so that a dropped caller leaks
-//! nothing; `bound.rs` has the server end what nobody waits for any more, `culprits.rs` what critical work cannot wait for;
-//! `health.rs` and `probe.rs` ask the server
-//! itself, outside the pool; `classify.rs` says what an error means.
+//! nothing; `bound.rs` has the server end what nobody waits for any more, `culprits.rs` what critical work cannot
+//! wait for; `health.rs` and `probe.rs` ask the server itself, outside the pool; `share.rs` divides a server among
+//! the gates of several processes; `classify.rs` says what an error means.
 
 mod backend;
 mod bound;
 mod call;
+mod census;
 mod classify;
 mod conn;
 mod culprits;
@@ -21,6 +22,7 @@ mod nesting;
 mod pool;
 mod probe;
 mod settings;
+mod share;
 mod statement;
 mod usage;
 

@@ -24,7 +24,15 @@
 //! **SQLite** has one writer. Connections beyond a few help readers only; writers wait for each other inside
 //! SQLite (`busy_timeout`), holding a permit while they do. And nothing stops a statement that runs.
 
-use std::{fmt, panic::Location, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    panic::Location,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use selfheal_actors::{
@@ -99,7 +107,9 @@ pub(super) struct Shared<DB: Backend> {
     pub(super) give_back_within: Duration,
     /// The longest that the server can take to answer, if it is bounded.
     pub(super) answer_within: Option<Duration>,
-    max: u32,
+    pub(super) max: u32,
+    /// Connections above this are closed instead of going back: they are somebody else's part of the server.
+    keep: AtomicU32,
     nested_reserve: u32,
     acquire_timeout: Duration,
     /// Statements end at their callers' deadlines, which are sooner than this; `None`: they do not.
@@ -111,7 +121,7 @@ pub(super) struct Shared<DB: Backend> {
 /// The runtime's side of a pool.
 pub(super) struct Attached {
     pub(super) gate: Gate,
-    mode: ModeCell,
+    pub(super) mode: ModeCell,
     signals: Signals,
 }
 
@@ -145,6 +155,7 @@ impl<DB: Backend> HealPool<DB> {
             give_back_within: GIVE_BACK,
             answer_within: None,
             max,
+            keep: AtomicU32::new(u32::MAX),
             nested_reserve: 0,
             acquire_timeout: pool.options().get_acquire_timeout().min(settings::LONGEST_ACQUIRE),
             // A pool that was built elsewhere has no hook that would loosen a session again.
@@ -166,6 +177,7 @@ impl<DB: Backend> HealPool<DB> {
             give_back_within: statement,
             answer_within: bounded.then_some(statement),
             max: settings.max,
+            keep: AtomicU32::new(u32::MAX),
             nested_reserve: settings::NESTED_RESERVE,
             acquire_timeout: settings.acquire_timeout,
             binds_below: (bounded && settings.end_at_deadline).then_some(settings.statement_timeout),
@@ -249,7 +261,7 @@ impl<DB: Backend> HealPool<DB> {
     /// A way to ask the server what it has left, outside the pool.
     #[must_use]
     pub fn probe(&self) -> Probe<DB> {
-        Probe::new(self.shared.pool.clone(), self.shared.max)
+        Probe::new(Arc::clone(&self.shared))
     }
 
     /// Closes the pool: nobody gets a connection any more, and those in use are closed as they come back. Waits
@@ -323,7 +335,33 @@ impl<DB: Backend> Shared<DB> {
 
     /// Closes the connections that nobody uses.
     pub(super) fn close_idle(&self) {
-        for _ in 0..self.pool.num_idle().min(self.pool.size() as usize) {
+        self.close_idle_above(0);
+    }
+
+    /// The pool has at most `keep` connections from now on: idle ones above that are closed now, and busy ones when
+    /// they are returned.
+    pub(super) fn keep_at_most(&self, keep: u32) {
+        self.keep.store(keep, Ordering::Relaxed);
+        self.close_idle_above(keep);
+    }
+
+    /// Whether there are more connections than are to be kept.
+    pub(super) fn has_surplus(&self) -> bool {
+        self.pool.size() > self.keep.load(Ordering::Relaxed)
+    }
+
+    /// Closes an idle connection and waits until it is closed. Says whether there was one.
+    pub(super) async fn give_up_idle(&self) -> bool {
+        let Some(connection) = self.pool.try_acquire() else { return false };
+        // It is closed either way.
+        let _ = timeout(health::PATIENCE, connection.close()).await;
+        true
+    }
+
+    /// The size falls as the connections are closed, which takes a while, so it is counted here.
+    fn close_idle_above(&self, keep: u32) {
+        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(0);
+        for _ in 0..self.pool.size().saturating_sub(keep).min(idle) {
             let Some(mut connection) = self.pool.try_acquire() else { return };
             connection.close_on_drop();
         }

@@ -6,7 +6,7 @@ use selfheal_actors::{
     gate::Gate,
     level::ModeCell,
     mailbox::Mailbox,
-    signal::Signals,
+    signal::{Name, Signals},
     supervisor::{ChildPolicy, ChildSpec},
 };
 use tokio::runtime::Handle;
@@ -28,7 +28,7 @@ pub(super) trait AnyPool: Send + Sync {
     /// The child that asks it.
     fn server_probe(
         &self,
-        gate: &Gate,
+        name: &Name,
         census: &Census,
         mailbox: &Mailbox<server_probe::Message>,
     ) -> ChildSpec;
@@ -61,15 +61,16 @@ impl<DB: Backend> AnyPool for HealPool<DB> {
 
     fn server_probe(
         &self,
-        gate: &Gate,
+        name: &Name,
         census: &Census,
         mailbox: &Mailbox<server_probe::Message>,
     ) -> ChildSpec {
-        let (pool, gate, census, mailbox) = (self.clone(), gate.clone(), Arc::clone(census), mailbox.clone());
+        let (pool, name, census, mailbox) =
+            (self.clone(), Arc::clone(name), Arc::clone(census), mailbox.clone());
         ChildSpec::actor(ChildPolicy::permanent(Arc::clone(mailbox.child())), move || {
             let asked = server_probe::Asked {
                 probe: pool.probe(),
-                gate: gate.clone(),
+                pool: Arc::clone(&name),
                 census: Arc::clone(&census),
                 mailbox: mailbox.clone(),
             };

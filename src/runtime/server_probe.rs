@@ -2,7 +2,9 @@
 //!
 //! The connection over which it asks is opened on the control plane and stays open, so that the question can be
 //! asked when no new connection is to be had. A server that does not answer changes nothing: the limit stays, and
-//! what is the matter is found out by the pool itself, which has callers waiting for it.
+//! what is the matter is found out by the pool itself, which has callers waiting for it. Only where the server is too
+//! full to be asked at all, because others came first, the pool makes do with the connections that it has until the
+//! others, who see them, have given back what is too much.
 
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
@@ -11,18 +13,22 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use selfheal_actors::{
     alarm::Alarm,
     fault::Fault,
-    gate::Gate,
     mailbox::{Mailbox, Wake},
+    signal::Name,
 };
 use tokio::runtime::Handle;
 
 use crate::{
     admin,
-    db::{Backend, Probe},
+    db::{Backend, Probe, ServerTruth},
 };
 
-/// How often the server is asked. Each time is one short query.
-const EVERY: Duration = Duration::from_secs(1);
+/// How often the server is asked. Each time is two short queries.
+const EVERY: Duration = Duration::from_millis(500);
+/// How often where other processes share it: what one of them gives back is another's within two looks.
+const SHARED: Duration = Duration::from_millis(250);
+/// So often it is asked at the start, until others have given back what is ours.
+const FIRST_LOOKS: u32 = 8;
 
 /// A question may take 2 seconds. Whoever is at it for longer than this hangs.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
@@ -42,7 +48,7 @@ impl<DB> ServerProbe<DB> {
 /// What it works with.
 pub(super) struct Asked<DB: Backend> {
     pub(super) probe: Probe<DB>,
-    pub(super) gate: Gate,
+    pub(super) pool: Name,
     pub(super) census: Census,
     pub(super) mailbox: Mailbox<Message>,
 }
@@ -67,15 +73,22 @@ impl<DB: Backend> Actor for ServerProbe<DB> {
     type State = Asking<DB>;
     type Arguments = Asked<DB>;
 
-    /// Asks before it counts as started, so that the first request meets the right limit.
+    /// Asks before it counts as started, so that the first request meets the right limit: where others had all that
+    /// there is, after they have given some of it back.
     async fn pre_start(
         &self,
         myself: ActorRef<Wake>,
         asked: Asked<DB>,
     ) -> Result<Asking<DB>, ActorProcessingErr> {
         let mut asking = Asking { asked, next: None };
-        asking.ask().await;
+        for _ in 1..FIRST_LOOKS {
+            match asking.ask().await {
+                Some(truth) if truth.limit < truth.share => tokio::time::sleep(SHARED).await,
+                Some(_) | None => break,
+            }
+        }
         asking.asked.mailbox.bind(myself);
+        asking.rest(SHARED);
         Ok(asking)
     }
 
@@ -87,7 +100,10 @@ impl<DB: Backend> Actor for ServerProbe<DB> {
     ) -> Result<(), ActorProcessingErr> {
         while let Some(message) = asking.asked.mailbox.take() {
             match message {
-                Message::Ask => asking.ask().await,
+                Message::Ask => {
+                    let shared = asking.ask().await.is_some_and(|truth| truth.peers > 0);
+                    asking.rest(if shared { SHARED } else { EVERY });
+                }
                 Message::Fault(fault) => fault.happen().await?,
             }
         }
@@ -96,21 +112,29 @@ impl<DB: Backend> Actor for ServerProbe<DB> {
 }
 
 impl<DB: Backend> Asking<DB> {
-    async fn ask(&mut self) {
+    /// Asks, and does what follows.
+    async fn ask(&mut self) -> Option<ServerTruth> {
         match self.asked.probe.server_truth().await {
             Ok(Some(truth)) => {
-                self.asked.gate.set_limit(truth.limit);
+                self.asked.probe.apply(&truth);
                 let server = admin::Server { used: truth.used, max: truth.max, reserved: truth.reserved };
                 self.asked.census.store(Some(Arc::new(server)));
+                Some(truth)
             }
-            Ok(None) => {}
+            Ok(None) => None,
             Err(error) => {
-                tracing::debug!(target: "selfheal", pool = %self.asked.gate.pool(), %error, "no census")
+                tracing::debug!(target: "selfheal", pool = %self.asked.pool, %error, "no census");
+                self.asked.probe.make_do(&error);
+                None
             }
         }
+    }
+
+    /// Asks again after a pause.
+    fn rest(&mut self, pause: Duration) {
         let mailbox = self.asked.mailbox.clone();
         let next = Handle::current().spawn(async move {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(pause).await;
             mailbox.tell(Message::Ask);
         });
         self.next = Some(next.into());

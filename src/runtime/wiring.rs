@@ -202,7 +202,7 @@ impl Pool {
         let watcher = ChildSpec::actor(ChildPolicy::permanent(Arc::clone(mailbox.child())), move || {
             (PoolMonitor, (monitor.clone(), mailbox.clone()))
         });
-        let probe = self.probe.as_ref().map(|mail| self.pool.server_probe(&self.gate, &self.census, mail));
+        let probe = self.probe.as_ref().map(|mail| self.pool.server_probe(&self.name, &self.census, mail));
         std::iter::once(watcher).chain(probe).collect()
     }
 

@@ -43,6 +43,15 @@ fn a_dashboard_exhausts_the_plain_pool_and_the_healed_one_loses_nothing() {
     assert!(output.status.success());
 }
 
+#[test]
+fn several_processes_need_a_server_that_they_can_share() {
+    let mut drill = Command::new(env!("CARGO_BIN_EXE_selfheal"));
+    let output = drill.args(["drill", "pool", "--processes", "2"]).output().expect("the binary runs");
+    let said = String::from_utf8(output.stderr).expect("it is text");
+    assert!(!output.status.success() && output.stdout.is_empty());
+    assert!(said.contains("--database-url") && said.contains("SQLite"), "{said}");
+}
+
 /// Optional queries of a dashboard: half of 160.
 const OPTIONAL: u64 = 80;
 

@@ -25,9 +25,8 @@ async fn crowded(config: &str) -> Option<(Result<(), sqlx::Error>, Vec<Result<()
     let clock = Clock::system();
     let within = |class, secs| Ticket::new(class).with_deadline(clock.now() + Duration::from_secs(secs));
     let reports: Vec<_> = (0..MAX).map(|_| pool.with(within(Class::Sheddable, 8))).collect();
-    let reports = tokio::runtime::Handle::current().spawn(async move {
-        join_all(reports.iter().map(|pool| pool.execute("select pg_sleep(20)"))).await
-    });
+    let reports = tokio::runtime::Handle::current()
+        .spawn(async move { join_all(reports.iter().map(|pool| pool.execute("select pg_sleep(20)"))).await });
     let gate = heal.gate("main").expect("it is there");
     eventually("crowded", || gate.stats().in_use == MAX).await;
     let critical = pool.with(within(Class::Critical, 4)).execute("select 1").await;

@@ -15,4 +15,5 @@ mod kills;
 mod pool;
 mod server;
 mod server_truth;
+mod sharing;
 mod soak;

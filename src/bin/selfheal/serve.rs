@@ -48,12 +48,15 @@ pub(crate) struct Args {
     /// How long requests may take to finish once the service is asked to end.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     grace: Duration,
+    /// How long each query of the desk holds its connection, besides the time it takes: for drills.
+    #[arg(long, hide = true, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    hold: Duration,
 }
 
 impl Default for Args {
     /// What it is without arguments.
     fn default() -> Self {
-        Self { config: None, database_url: None, listen: LISTEN, grace: GRACE }
+        Self { config: None, database_url: None, listen: LISTEN, grace: GRACE, hold: Duration::ZERO }
     }
 }
 
@@ -69,7 +72,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 async fn serve(args: &Args) -> Outcome {
     let config = config(args.config.as_deref())?;
     let pool = Guarded::open(&database(args.database_url.as_deref())?).await?;
-    let (app, heal) = app::healed(&pool, config, Duration::ZERO).await?;
+    let (app, heal) = app::healed(&pool, config, args.hold).await?;
     let listener =
         TcpListener::bind(args.listen).await.map_err(|error| format!("{}: {error}", args.listen))?;
     announce(listener.local_addr()?)?;

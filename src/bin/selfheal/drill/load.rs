@@ -108,36 +108,69 @@ impl Fate {
     }
 }
 
-/// The whole load in the order in which it is due.
+/// The whole load of the incident in the order in which it is due.
 pub(crate) fn schedule(seed: u64) -> Vec<Shot> {
-    let mut dice = Dice(seed);
-    let mut shots = clicks();
-    let mut due = 0.0;
-    loop {
-        due += -(1.0 - dice.roll()).ln() / BASE_RATE;
-        if due >= BASE_FOR.as_secs_f64() {
-            break;
-        }
-        let number = shots.len();
-        shots.push(Shot {
-            due: Duration::from_secs_f64(due),
-            route: base_route(dice.roll()),
-            user: format!("user-{}", dice.next() % BASE_USERS),
-            id: format!("request-{number}"),
-        });
-    }
-    shots.sort_by_key(|shot| shot.due);
-    shots
+    INCIDENT.shots(seed)
 }
 
-fn clicks() -> Vec<Shot> {
-    let click = |number| Shot {
-        due: LEAD + CLICKS_OVER * number / DASHBOARDS,
-        route: Route::Dashboard,
-        user: format!("manager-{number}"),
-        id: format!("dashboard-{number}"),
-    };
-    (0..DASHBOARDS).map(click).collect()
+/// A base load, and dashboards that are opened during it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    /// What the ids of its requests begin with.
+    pub(crate) name: &'static str,
+    /// The base load runs for this long.
+    pub(crate) base_for: Duration,
+    /// Which route a request of it takes, by a roll from 0 to 1.
+    pub(crate) route: fn(f64) -> Route,
+    /// When the first dashboard is opened.
+    pub(crate) lead: Duration,
+    /// Dashboards, spread evenly over this span.
+    pub(crate) dashboards: u32,
+    pub(crate) clicks_over: Duration,
+}
+
+/// The incident's own.
+const INCIDENT: Load = Load {
+    name: "",
+    base_for: BASE_FOR,
+    route: base_route,
+    lead: LEAD,
+    dashboards: DASHBOARDS,
+    clicks_over: CLICKS_OVER,
+};
+
+impl Load {
+    /// Its requests in the order in which they are due.
+    pub(crate) fn shots(&self, seed: u64) -> Vec<Shot> {
+        let mut dice = Dice(seed);
+        let mut shots = self.clicks();
+        let mut due = 0.0;
+        loop {
+            due += -(1.0 - dice.roll()).ln() / BASE_RATE;
+            if due >= self.base_for.as_secs_f64() {
+                break;
+            }
+            let number = shots.len();
+            shots.push(Shot {
+                due: Duration::from_secs_f64(due),
+                route: (self.route)(dice.roll()),
+                user: format!("user-{}", dice.next() % BASE_USERS),
+                id: format!("{}request-{number}", self.name),
+            });
+        }
+        shots.sort_by_key(|shot| shot.due);
+        shots
+    }
+
+    fn clicks(&self) -> Vec<Shot> {
+        let click = |number| Shot {
+            due: self.lead + self.clicks_over * number / self.dashboards.max(1),
+            route: Route::Dashboard,
+            user: format!("manager-{number}"),
+            id: format!("{}dashboard-{number}", self.name),
+        };
+        (0..self.dashboards).map(click).collect()
+    }
 }
 
 /// One fifth is critical, one tenth can be shed.
@@ -148,6 +181,15 @@ fn base_route(roll: f64) -> Route {
         ..0.9 => Route::Assistance,
         ..0.95 => Route::Reports,
         _ => Route::Analytics,
+    }
+}
+
+/// One fifth is critical, and no request keeps its connection for long.
+pub(crate) fn short_route(roll: f64) -> Route {
+    match roll {
+        ..0.1 => Route::Login,
+        ..0.2 => Route::Assign,
+        _ => Route::Assistance,
     }
 }
 

@@ -8,6 +8,7 @@ mod figures;
 mod lab;
 mod load;
 mod pool;
+mod processes;
 mod service;
 mod story;
 mod watch;
@@ -38,6 +39,10 @@ pub(crate) struct Args {
     /// Feeds the arrivals of the load; the same seed is the same load.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Replay it on so many processes of the healed service, which share the PostgreSQL server: first one of them
+    /// alone takes all that the server has, then the others come.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
+    processes: u32,
     /// How far healing may go: "observe" decides and counts, and acts on nothing.
     #[arg(long, default_value = "act")]
     mode: Mode,
@@ -72,6 +77,7 @@ enum Incident {
 pub(crate) fn run(args: &Args) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let passed = match args.incident {
+        Incident::Pool | Incident::All if args.processes > 1 => runtime.block_on(share_server(args))?,
         Incident::Pool | Incident::All => runtime.block_on(replay_pool(args))?,
     };
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -95,4 +101,34 @@ async fn replay_pool(args: &Args) -> Result<bool, Box<dyn std::error::Error>> {
         output::data(story::tell(&told))?;
     }
     Ok(told.figures.passed)
+}
+
+async fn share_server(args: &Args) -> Result<bool, Box<dyn std::error::Error>> {
+    let Some(url) = args.database_url.as_deref() else {
+        return Err(
+            "--processes needs a database server to share: name a PostgreSQL server by --database-url \
+                    (SQLite is a file, and has no connections to run out of)"
+                .into(),
+        );
+    };
+    let mut lab = lab::Lab::open(Some(url)).await?;
+    let setting = processes::Setting {
+        seed: args.seed,
+        processes: args.processes,
+        mode: args.mode.into(),
+        clock: Clock::system(),
+    };
+    let shared = tokio::select! {
+        shared = processes::share(&mut lab, &setting) => shared,
+        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+    };
+    // What was made goes, however it went.
+    lab.close().await?;
+    let figures = shared?;
+    if args.json {
+        output::data(format!("{}\n", serde_json::to_string(&figures)?))?;
+    } else {
+        output::data(figures.to_string())?;
+    }
+    Ok(figures.passed)
 }
