@@ -14,6 +14,7 @@ use super::{
     problem::{Code, Problem},
     reply,
 };
+use crate::db::{self, ErrorClass};
 
 type Cause = Box<dyn Error + Send + Sync>;
 
@@ -98,15 +99,27 @@ fn known(error: &(dyn Error + 'static)) -> Option<Problem> {
     if let Some(refusal) = error.downcast_ref::<Refusal>() {
         return Some(refused(refusal));
     }
-    let error = error.downcast_ref::<sqlx::Error>()?;
+    match error.downcast_ref::<db::Error>() {
+        Some(db::Error::Refused(refusal)) => Some(refused(refusal)),
+        Some(db::Error::Sqlx(error)) => of_the_database(error),
+        None => of_the_database(error.downcast_ref()?),
+    }
+}
+
+fn of_the_database(error: &sqlx::Error) -> Option<Problem> {
     if let Some(error) = error.as_database_error() {
         return by_sqlstate(&error.code()?);
     }
-    // The gate's refusal, if there is one inside, is found on the way down.
-    let is_io = matches!(error, sqlx::Error::Io(error) if error.get_ref().is_none());
-    let is_gone = is_io || matches!(error, sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed);
-    let timed_out = matches!(error, sqlx::Error::PoolTimedOut);
-    timed_out.then(|| Code::PoolTimeout.into()).or_else(|| is_gone.then(|| Code::StoreDown.into()))
+    match db::classify(error) {
+        // A refusal that travels in it is found on the way down.
+        ErrorClass::Overload => matches!(error, sqlx::Error::PoolTimedOut).then(|| Code::PoolTimeout.into()),
+        // It cannot be reached, or was lost under way.
+        ErrorClass::Transient | ErrorClass::Interrupted | ErrorClass::Shutdown => {
+            Some(Code::StoreDown.into())
+        }
+        ErrorClass::Timeout => Some(Code::Deadline.into()),
+        ErrorClass::Permanent | ErrorClass::Unknown => None,
+    }
 }
 
 /// What the server says about itself, not about the statement.
@@ -166,6 +179,7 @@ mod tests {
     #[test]
     fn a_refusal_is_found_however_deep_it_is_wrapped() {
         assert_eq!(code(refusal(Reason::UserLimit)), Code::UserLimit);
+        assert_eq!(code(db::Error::Refused(refusal(Reason::Shed))), Code::Shed);
         assert_eq!(code(io::Error::other(refusal(Reason::Shed))), Code::Shed);
         assert_eq!(code(sqlx::Error::Io(io::Error::other(refusal(Reason::Deadline)))), Code::Deadline);
         let wrapped = sqlx::Error::Configuration(Box::new(refusal(Reason::QueueFull)));
@@ -179,6 +193,12 @@ mod tests {
         assert_eq!(code(sqlx::Error::PoolTimedOut), Code::PoolTimeout);
         assert_eq!(code(sqlx::Error::PoolClosed), Code::StoreDown);
         assert_eq!(code(sqlx::Error::Io(io::ErrorKind::ConnectionRefused.into())), Code::StoreDown);
+        let cut =
+            io::Error::new(io::ErrorKind::UnexpectedEof, "expected to read 5 bytes, got 0 bytes at EOF");
+        assert_eq!(code(sqlx::Error::Io(cut)), Code::StoreDown, "whatever words come with it");
+        assert_eq!(code(sqlx::Error::Protocol("unexpected message".into())), Code::StoreDown);
+        assert_eq!(code(db::Error::Sqlx(sqlx::Error::PoolTimedOut)), Code::PoolTimeout);
+        assert_eq!(code(db::Error::Sqlx(sqlx::Error::RowNotFound)), Code::Internal);
         assert_eq!(code(sqlx::Error::RowNotFound), Code::Internal);
         assert_eq!(code("no such luck"), Code::Internal);
         assert_eq!(by_sqlstate("53300").map(|p| p.code), Some(Code::PoolTimeout));
