@@ -48,7 +48,8 @@ impl<DB: Backend> HealPool<DB> {
 
     async fn held(self, site: &'static Location<'static>, begin: bool) -> Result<HealConn<DB>, Error> {
         let nesting = self.shared.nesting.clone();
-        let lease = self.lease(site, begin).await?;
+        let mut lease = self.lease(site, begin).await?;
+        lease.held = true;
         Ok(HealConn { _held: nesting.book(), lease })
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Lease<DB: Backend> {
     bound: bool,
     /// Its statement may be cancelled for the sake of others.
     listed: Option<Entry>,
+    /// A caller has it, whose errors are not seen here.
+    pub(super) held: bool,
     /// `None` once the lease has been given back.
     permit: Option<Permit>,
     shared: Arc<Shared<DB>>,
@@ -72,6 +74,7 @@ impl<DB: Backend> Lease<DB> {
             state: State::Fit,
             bound: false,
             listed: None,
+            held: false,
             permit: Some(permit),
             shared,
             runtime,
@@ -141,7 +144,7 @@ impl<DB: Backend> Lease<DB> {
         }
         // A transaction may be read-only because its owner wanted it so: only a standby is a failover.
         let read_only = sqlstate(error).as_deref() == Some("25006");
-        if read_only && self.shared.failover.may_look() {
+        if read_only && self.shared.failover.may_look_refused() {
             Conclusion::LookForFailover
         } else {
             Conclusion::Done
@@ -154,7 +157,8 @@ impl<DB: Backend> Lease<DB> {
             Conclusion::Done => {}
             Conclusion::LookForFailover => {
                 let standby = DB::is_standby(&mut self.connection);
-                if matches!(tokio::time::timeout(health::PATIENCE, standby).await, Ok(Ok(true))) {
+                let standby = tokio::time::timeout(health::PATIENCE, standby).await;
+                if matches!(standby, Ok(Ok(standby)) if self.shared.failover.found(standby, true)) {
                     self.state = State::Unfit;
                     self.shared.close_idle();
                 }
@@ -186,11 +190,15 @@ impl<DB: Backend> Lease<DB> {
         self.state = State::Gone;
         // What is not kept is closed now, so that the next one that comes back is judged by the size after that.
         let back = Some(self.connection.return_to_pool()).filter(|_| keep);
+        let look = (self.held && keep && self.shared.failover.may_look()).then(|| Arc::clone(&self.shared));
         async move {
             match back {
                 Some(back) if bound => bound::loosened(back).await,
                 Some(back) => back.await,
                 None => {}
+            }
+            if let Some(shared) = look {
+                shared.look_for_failover().await;
             }
         }
     }

@@ -333,6 +333,23 @@ impl<DB: Backend> Shared<DB> {
         }
     }
 
+    /// Asks an idle connection whether its server has become a standby, and closes all idle ones if so.
+    pub(super) async fn look_for_failover(&self) {
+        let Some(mut connection) = self.pool.try_acquire() else { return };
+        let standby = timeout(health::PATIENCE, DB::is_standby(&mut connection)).await;
+        match standby {
+            Ok(Ok(standby)) if !self.failover.found(standby, false) => connection.return_to_pool().await,
+            Ok(Ok(_)) => {
+                connection.close_on_drop();
+                self.close_idle();
+            }
+            // It is dead, or as good as that.
+            Ok(Err(_)) | Err(_) => {
+                connection.close_on_drop();
+            }
+        }
+    }
+
     /// Closes the connections that nobody uses.
     pub(super) fn close_idle(&self) {
         self.close_idle_above(0);
