@@ -10,7 +10,7 @@
 //! next caller (then it is closed, here and now, by dropping it: the server sees the end of the stream). So is one
 //! that is more than the pool's part of a server that several processes share.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use selfheal_actors::gate::Permit;
 use sqlx::{Database, pool::PoolConnection};
@@ -139,7 +139,11 @@ impl<DB: Backend> Lease<DB> {
         if self.state == State::Gone {
             return Conclusion::Done;
         }
-        if classify(error) == ErrorClass::Interrupted || is_poisoned(error) {
+        let broken = classify(error) == ErrorClass::Interrupted;
+        if broken {
+            self.shared.doubt.raise();
+        }
+        if broken || is_poisoned(error) {
             self.state = State::Unfit;
         }
         // A transaction may be read-only because its owner wanted it so: only a standby is a failover.
@@ -170,7 +174,7 @@ impl<DB: Backend> Lease<DB> {
     pub(super) async fn give_back(mut self) {
         if let Some(permit) = self.permit.take() {
             let back = self.send_back();
-            returned(back, self.shared.give_back_within, permit).await;
+            returned(back, Arc::clone(&self.shared), permit).await;
         }
     }
 
@@ -205,9 +209,10 @@ impl<DB: Backend> Lease<DB> {
 }
 
 /// The permit outlives the return.
-async fn returned(back: impl Future<Output = ()>, within: Duration, permit: Permit) {
+async fn returned<DB: Backend>(back: impl Future<Output = ()>, shared: Arc<Shared<DB>>, permit: Permit) {
     // Out of time, the connection is dropped with the future: a dead peer must not keep the permit for ever.
-    let _ = tokio::time::timeout(within, back).await;
+    let _ = tokio::time::timeout(shared.give_back_within, back).await;
+    shared.returned.notify_one();
     drop(permit);
 }
 
@@ -217,7 +222,7 @@ impl<DB: Backend> Drop for Lease<DB> {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take() {
             let back = self.send_back();
-            self.runtime.spawn(returned(back, self.shared.give_back_within, permit));
+            self.runtime.spawn(returned(back, Arc::clone(&self.shared), permit));
         }
     }
 }

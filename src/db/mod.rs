@@ -13,6 +13,7 @@ mod census;
 mod classify;
 mod conn;
 mod culprits;
+mod doubt;
 mod error;
 mod executor;
 mod failover;

@@ -42,12 +42,17 @@ use selfheal_actors::{
     signal::{Name, ServerState, Signal, Signals},
 };
 use sqlx::{Pool, Postgres, Sqlite, pool::PoolConnection};
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 use super::{
     backend::Backend,
     bound,
     culprits::Culprits,
+    doubt::Doubt,
     error::Error,
     failover::Failover,
     health::{self, Finding, Health},
@@ -67,6 +72,10 @@ const GIVE_BACK: Duration = Duration::from_secs(60);
 
 /// What a server may take to end a statement and say so, beyond the statement's own bound.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Connections that are opened at once. A server that has just come back must not meet everybody who waits for it, each
+/// trying again and again.
+const DIALS: usize = 16;
 
 /// How long sqlx's pool waits at most. With a gate that acts nobody waits in it for so long.
 pub(super) const UNORDERED: Duration = Duration::from_secs(30);
@@ -103,6 +112,11 @@ pub(super) struct Shared<DB: Backend> {
     pub(super) failover: Failover,
     pub(super) nesting: Arc<Nesting>,
     pub(super) culprits: Arc<Culprits>,
+    pub(super) doubt: Arc<Doubt>,
+    /// Who has one may open a connection.
+    dials: Semaphore,
+    /// A connection has come back.
+    pub(super) returned: Notify,
     /// How long the way back may take.
     pub(super) give_back_within: Duration,
     /// The longest that the server can take to answer, if it is bounded.
@@ -152,6 +166,9 @@ impl<DB: Backend> HealPool<DB> {
             failover: Failover::new(Clock::tokio()),
             nesting: Arc::default(),
             culprits: Culprits::new(),
+            doubt: Arc::new(Doubt::new(Clock::system())),
+            dials: Semaphore::new(DIALS),
+            returned: Notify::new(),
             give_back_within: GIVE_BACK,
             answer_within: None,
             max,
@@ -166,14 +183,18 @@ impl<DB: Backend> HealPool<DB> {
         })
     }
 
-    /// The pool that the builder has made; `bounded` if the server ends statements as the settings say.
-    pub(super) fn own(pool: Pool<DB>, settings: &Settings, bounded: bool) -> Self {
+    /// The pool that the builder has made, which asks `doubt`; `bounded` if the server ends statements as the settings
+    /// say.
+    pub(super) fn own(pool: Pool<DB>, settings: &Settings, doubt: Arc<Doubt>, bounded: bool) -> Self {
         let statement = settings.statement_timeout.saturating_add(GRACE);
         Self::new(Shared {
             health: Health::new(),
             failover: Failover::new(Clock::tokio()),
             nesting: Arc::default(),
             culprits: Culprits::new(),
+            doubt,
+            dials: Semaphore::new(DIALS),
+            returned: Notify::new(),
             give_back_within: statement,
             answer_within: bounded.then_some(statement),
             max: settings.max,
@@ -248,8 +269,7 @@ impl<DB: Backend> HealPool<DB> {
     /// What the pool itself says of its connections.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        let pool = &self.shared.pool;
-        Usage::of(pool.size(), pool.num_idle())
+        self.shared.usage()
     }
 
     /// Whether the server was reachable when it was last asked.
@@ -287,6 +307,10 @@ impl<DB: Backend> HealPool<DB> {
 }
 
 impl<DB: Backend> Shared<DB> {
+    fn usage(&self) -> Usage {
+        Usage::of(self.pool.size(), self.pool.num_idle())
+    }
+
     pub(super) fn attached(&self) -> arc_swap::Guard<Arc<Attached>> {
         self.attached.load()
     }
@@ -303,7 +327,7 @@ impl<DB: Backend> Shared<DB> {
     /// The cause, if there is none in time: SQLSTATE 53300 if the server is full, an I/O error if it is down,
     /// `PoolTimedOut` if neither.
     pub(super) async fn connection(self: &Arc<Self>) -> Result<PoolConnection<DB>, sqlx::Error> {
-        let mut acquire = std::pin::pin!(self.pool.acquire());
+        let mut acquire = std::pin::pin!(self.paced());
         if let Ok(outcome) = timeout(self.acquire_timeout / 2, acquire.as_mut()).await {
             return self.named(outcome).await;
         }
@@ -320,6 +344,27 @@ impl<DB: Backend> Shared<DB> {
             return acquire.await;
         }
         Err(finding.into_error())
+    }
+
+    /// A connection of sqlx's pool; if one has to be opened for it, in turn.
+    async fn paced(&self) -> Result<PoolConnection<DB>, sqlx::Error> {
+        let _dial = self.may_dial().await;
+        self.pool.acquire().await
+    }
+
+    /// Waits until there is an idle connection, or may be opened one. Where all are open, nobody dials, and sqlx's own
+    /// queue is where one waits.
+    async fn may_dial(&self) -> Option<SemaphorePermit<'_>> {
+        while self.usage().in_use == self.usage().size
+            && self.pool.size() < self.pool.options().get_max_connections()
+        {
+            tokio::select! {
+                biased;
+                dial = self.dials.acquire() => return dial.ok(),
+                () = self.returned.notified() => {}
+            }
+        }
+        None
     }
 
     /// The outcome, with the cause in the place of a timeout.
@@ -345,6 +390,7 @@ impl<DB: Backend> Shared<DB> {
             }
             // It is dead, or as good as that.
             Ok(Err(_)) | Err(_) => {
+                self.doubt.raise();
                 connection.close_on_drop();
             }
         }

@@ -3,20 +3,22 @@
 //! sqlx's defaults are made for a quiet service. Under pressure each of these hurts, and was measured to:
 //!
 //! - `test_before_acquire = true` closes a connection whenever an acquire is dropped in its ping: a pool of 20
-//!   went to 0. Here only a connection that has been idle for 5 seconds is pinged.
+//!   went to 0. Here only a connection that has been idle for 5 seconds is pinged, or since another one broke.
 //! - `min_connections > 0` makes every return spawn a maintenance task. Here it is 0.
 //! - An acquire waits 30 seconds. Behind a gate it never waits for its turn, so a wait means that dialling is in
 //!   trouble, and the cause is named within 3 seconds.
 //! - A dropped query runs on at the server and keeps its connection. `statement_timeout` bounds it.
 //! - A transaction whose holder is gone keeps its locks. `idle_in_transaction_session_timeout` bounds it.
 
-use std::{fmt, marker::PhantomData, time::Duration};
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
+use selfheal_actors::clock::Clock;
 use sqlx::{Pool, pool::PoolOptions};
 
 use super::{
     backend::{Backend, ConnectOptionsOf},
     bound,
+    doubt::Doubt,
     error::Error,
     pool::{self, HealPool},
 };
@@ -160,10 +162,11 @@ impl<DB: Backend> Builder<DB> {
     pub fn connect_lazy_with(self, options: ConnectOptionsOf<DB>) -> HealPool<DB> {
         // A bound that the caller has set is not known to us, and may be none.
         let bounded = DB::gaps(&options).contains(&Gap::StatementTimeout);
-        HealPool::own(self.pool(options), &self.settings, bounded)
+        let doubt = Arc::new(Doubt::new(Clock::system()));
+        HealPool::own(self.pool(options, Arc::clone(&doubt)), &self.settings, doubt, bounded)
     }
 
-    fn pool(&self, options: ConnectOptionsOf<DB>) -> Pool<DB> {
+    fn pool(&self, options: ConnectOptionsOf<DB>, doubt: Arc<Doubt>) -> Pool<DB> {
         let settings = &self.settings;
         PoolOptions::new()
             .max_connections(settings.max.saturating_add(NESTED_RESERVE))
@@ -173,9 +176,10 @@ impl<DB: Backend> Builder<DB> {
             .idle_timeout(settings.idle_timeout)
             .test_before_acquire(false)
             .after_release(|conn, _| bound::on_release::<DB>(conn))
-            .before_acquire(|conn, meta| {
+            .before_acquire(move |conn, meta| {
+                let sound = meta.idle_for <= STALE && !doubt.covers(meta.idle_for);
                 Box::pin(async move {
-                    if meta.idle_for <= STALE {
+                    if sound {
                         return Ok(true);
                     }
                     let ping = tokio::time::timeout(PING, sqlx::Connection::ping(conn)).await;
