@@ -9,11 +9,16 @@
 
 mod culprits;
 mod drill;
+mod failover;
+mod faults;
 #[path = "../guarded/mod.rs"]
 mod guarded;
+mod keeper;
 mod kills;
 mod pool;
+mod proxy;
 mod server;
+mod server_kills;
 mod server_truth;
 mod sharing;
 mod soak;

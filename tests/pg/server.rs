@@ -7,17 +7,14 @@
 //!
 //! **No server outlives the test binary.** A static is never dropped, and a killed process drops nothing, so
 //! the server is the child of a small shell that reads from a pipe whose other end only the test binary holds.
-//! However the binary ends, the pipe closes, and the shell kills the server and removes its directory.
+//! However the binary ends, the pipe closes, and the shell kills the server and removes its directory (`keeper.rs`).
 //!
 //! The server has 100 slots of which 3 are reserved for superusers, as installed by default, so that the tests'
 //! role (`app`, which is none) may have 97. A test that takes many of them asks for the server
 //! [alone](Server::alone).
 
 use std::{
-    fs,
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::PathBuf,
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -27,6 +24,8 @@ use std::{
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, postgres::PgConnectOptions};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::keeper::{Keeper, binaries, env, free_port};
 
 /// Slots that a role without privileges can get.
 pub(crate) const SLOTS: u32 = 97;
@@ -39,8 +38,7 @@ pub(crate) struct Server {
     port: u16,
     bin: PathBuf,
     databases: AtomicU32,
-    /// Holds the pipe that keeps the server alive.
-    _keeper: Child,
+    keeper: Keeper,
 }
 
 /// A fresh database, owned by the role `app`.
@@ -50,10 +48,14 @@ pub(crate) struct Database {
     _use: Use,
 }
 
-/// Whether a server takes writes.
+/// How a server begins.
 enum Role {
+    /// It takes writes.
     Primary,
+    /// It refuses writes, and is cut off from any primary: it stays as it is.
     Standby,
+    /// It repeats what the server at this port writes.
+    Replica(u16),
 }
 
 /// For how much of the server a test has asked. Held, never read.
@@ -114,27 +116,55 @@ impl Server {
         Self::start(self.bin.clone(), Role::Standby)
     }
 
+    /// Another server, for a test that kills it. It ends when dropped.
+    pub(crate) fn another(&self) -> Self {
+        let server = Self::start(self.bin.clone(), Role::Primary);
+        server.create_role();
+        server
+    }
+
+    /// A server that repeats what this one writes, until it is promoted. It ends when dropped.
+    pub(crate) fn replica(&self) -> Self {
+        Self::start(self.bin.clone(), Role::Replica(self.port))
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends the server as a crash of the machine would: with SIGKILL to its first process.
+    pub(crate) fn kill(&self) {
+        self.keeper.say("kill");
+    }
+
+    /// Ends the server at once, without a checkpoint.
+    pub(crate) fn stop_at_once(&self) {
+        self.keeper.say("stop");
+    }
+
+    /// Starts it again, if it does not run. What is left of a killed one can keep it from starting: then say it again.
+    pub(crate) fn start_again(&self) {
+        self.keeper.say("start");
+    }
+
     /// How the superuser connects.
     pub(crate) fn admin_options(&self) -> PgConnectOptions {
         options(self.port, "admin", "postgres")
     }
 
     fn start(bin: PathBuf, role: Role) -> Self {
-        static STARTED: AtomicU32 = AtomicU32::new(0);
-        let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("selfheal-pg-{}-{number}", std::process::id()));
-        fs::create_dir_all(&dir).expect("a directory for the server");
-        let demotion = demotion(&dir);
-        initialize(&bin, &dir, &demotion);
-        if matches!(role, Role::Standby) {
-            // Cut off from any primary: it stays as it is.
-            fs::write(dir.join("data/standby.signal"), "").expect("a signal");
-        }
         let port = free_port();
-        let keeper = keep(&bin, &dir, &demotion, port);
-        let server = Self { port, bin, databases: AtomicU32::new(0), _keeper: keeper };
+        let keeper = match role {
+            Role::Primary => Keeper::start(&bin, port, |new| new.initialize()),
+            Role::Standby => Keeper::start(&bin, port, |new| {
+                new.initialize();
+                new.signal("standby.signal");
+            }),
+            Role::Replica(primary) => Keeper::start(&bin, port, |new| new.copy(primary)),
+        };
+        let server = Self { port, bin, databases: AtomicU32::new(0), keeper };
         let answers = server.ask(async |admin| drop(admin.ping().await));
-        assert!(answers, "no answer: {}", fs::read_to_string(dir.join("log")).unwrap_or_default());
+        assert!(answers, "no answer: {}", server.keeper.log());
         server
     }
 
@@ -178,114 +208,8 @@ impl Database {
     }
 }
 
-fn options(port: u16, user: &str, database: &str) -> PgConnectOptions {
+pub(crate) fn options(port: u16, user: &str, database: &str) -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(port).username(user).database(database)
-}
-
-fn initialize(bin: &Path, dir: &Path, demotion: &[String]) {
-    let made = command(demotion, &bin.join("initdb"))
-        .args(["-U", "admin", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"])
-        .arg(dir.join("data"))
-        .current_dir(dir)
-        .output()
-        .expect("initdb runs");
-    assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-}
-
-/// Starts the server under the shell that ends it.
-fn keep(bin: &Path, dir: &Path, demotion: &[String], port: u16) -> Child {
-    // $1 is the directory, the rest is the server. SIGQUIT: at once, the data is thrown away.
-    const KEEPER: &str = r#"
-        trap '' INT TERM HUP
-        dir=$1; shift
-        "$@" >"$dir/log" 2>&1 </dev/null & server=$!
-        read -r _
-        kill -QUIT "$server"; wait "$server"
-        rm -rf "$dir""#;
-    let settings = [
-        format!("port={port}"),
-        format!("unix_socket_directories={}", dir.display()),
-        "listen_addresses=127.0.0.1".into(),
-        "max_connections=100".into(),
-        "superuser_reserved_connections=3".into(),
-        "fsync=off".into(),
-        "synchronous_commit=off".into(),
-        "full_page_writes=off".into(),
-        "shared_buffers=32MB".into(),
-    ];
-    let mut keeper = Command::new("sh");
-    keeper.args(["-c", KEEPER, "keeper"]).arg(dir);
-    keeper.args(demotion).arg(bin.join("postgres")).arg("-D").arg(dir.join("data"));
-    for setting in settings {
-        keeper.args(["-c".into(), setting]);
-    }
-    keeper.current_dir(dir).stdin(Stdio::piped()).spawn().expect("a shell")
-}
-
-fn command(demotion: &[String], program: &Path) -> Command {
-    match demotion.split_first() {
-        Some((demote, arguments)) => {
-            let mut command = Command::new(demote);
-            command.args(arguments).arg(program);
-            command
-        }
-        None => Command::new(program),
-    }
-}
-
-/// The words before a command that run it as somebody else, to whom `dir` then belongs. None if we are not
-/// root.
-fn demotion(dir: &Path) -> Vec<String> {
-    if id(&["-u"]).as_deref() != Some("0") {
-        return Vec::new();
-    }
-    let user = ["postgres", "nobody"].into_iter().find(|user| id(&["-u", user]).is_some());
-    let user = user.expect("a user that is not root");
-    let given = Command::new("chown").arg(user).arg(dir).status().expect("chown runs");
-    assert!(given.success(), "chown {user}");
-    let ids = (id(&["-u", user]).expect("a uid"), id(&["-g", user]).expect("a gid"));
-    let words = if in_path("setpriv").is_some() {
-        format!("setpriv --reuid={} --regid={} --clear-groups --", ids.0, ids.1)
-    } else {
-        assert!(in_path("runuser").is_some(), "neither setpriv nor runuser to leave root with");
-        format!("runuser -u {user} --")
-    };
-    words.split(' ').map(str::to_owned).collect()
-}
-
-fn id(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("id").args(arguments).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-/// The folder with `initdb` and `postgres`: the one that was asked for, else the newest.
-fn binaries() -> Option<PathBuf> {
-    let asked = env("PG_BIN").map(PathBuf::from);
-    let packaged = || {
-        let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
-        let version = |path: &PathBuf| -> Option<u32> { path.file_name()?.to_str()?.parse().ok() };
-        let newest = versions.flatten().map(|entry| entry.path()).max_by_key(version)?;
-        Some(newest.join("bin"))
-    };
-    let candidates = [asked, packaged(), in_path("initdb")];
-    candidates.into_iter().flatten().find(|bin| ["initdb", "postgres"].iter().all(|p| bin.join(p).is_file()))
-}
-
-/// The folder of the search path that has `program`.
-fn in_path(program: &str) -> Option<PathBuf> {
-    let path = env("PATH")?;
-    std::env::split_paths(&path).find(|folder| folder.join(program).is_file())
-}
-
-/// Another process may take it before the server does; then the server does not start, and its log says so.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
-}
-
-#[expect(clippy::disallowed_methods, reason = "where PostgreSQL is, and whether this is a build server")]
-fn env(name: &str) -> Option<String> {
-    std::env::var(name).ok()
 }
 
 #[tokio::test]
