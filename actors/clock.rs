@@ -4,7 +4,9 @@
 //! operating system's clock in production, under tokio's paused clock in a test of the actors, and under a
 //! hand-turned clock in the simulator, and a test of an hour takes no time.
 //!
-//! A tick counts from the start of the process and never falls. Wall time ([`Clock::wall`]) only labels
+//! A tick counts from the start of the process and never falls. Reading it costs some 25 ns; what is asked on
+//! every call of a service reads the kernel's own tick instead ([`Clock::coarse`]), which costs 4 ns and is late by
+//! up to 4 ms: enough for a window of seconds, useless for a latency. Wall time ([`Clock::wall`]) only labels
 //! what is shown to people: no decision is made from it, so a jump of the system clock changes nothing.
 
 use std::{
@@ -115,6 +117,17 @@ impl Clock {
         }
     }
 
+    /// The present moment, or one up to 4 ms (one tick of the operating system) before it, at a sixth of the price.
+    /// It never falls either; but it may be before a moment that [`Clock::now`] gave earlier.
+    #[must_use]
+    #[inline]
+    pub fn coarse(&self) -> Tick {
+        match &self.0 {
+            Source::System => coarse::now(),
+            Source::Tokio | Source::Manual(_) => self.now(),
+        }
+    }
+
     /// The wall clock, to label what people read. Never decide by it.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one place where the wall clock is read")]
@@ -128,6 +141,44 @@ fn since_origin(now: Instant) -> Tick {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
     let origin = *ORIGIN.get_or_init(|| now);
     Tick(u64::try_from(now.saturating_duration_since(origin).as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// The tick of Linux, read without a system call and without a shared write.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod coarse {
+    use std::sync::OnceLock;
+
+    use rustix::time::{ClockId, Timespec, clock_gettime};
+
+    use super::{Clock, Tick};
+
+    #[inline]
+    pub(super) fn now() -> Tick {
+        /// The machine's monotonic clock at the origin, in nanoseconds.
+        static ORIGIN: OnceLock<u64> = OnceLock::new();
+        let origin = *ORIGIN.get_or_init(|| {
+            // The same clock as `Instant`'s, so that a tick is the same moment on both. Whatever passes between
+            // the two readings makes a coarse tick earlier, never later.
+            let since = Clock::system().now().as_nanos();
+            nanos(clock_gettime(ClockId::Monotonic)).saturating_sub(since)
+        });
+        Tick(nanos(clock_gettime(ClockId::MonotonicCoarse)).saturating_sub(origin))
+    }
+
+    fn nanos(time: Timespec) -> u64 {
+        // Neither is negative on a monotonic clock.
+        (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
+    }
+}
+
+/// Elsewhere there is no cheaper clock.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod coarse {
+    use super::{Clock, Tick};
+
+    pub(super) fn now() -> Tick {
+        Clock::system().now()
+    }
 }
 
 /// Turns a [manual clock](Clock::manual).
@@ -163,6 +214,19 @@ mod tests {
         hand.set(Tick::from_millis(10));
         hand.advance(Duration::from_millis(2));
         assert_eq!(clock.now(), Tick::from_millis(42));
+    }
+
+    #[test]
+    fn the_coarse_clock_follows_the_other_and_never_falls() {
+        let clock = Clock::system();
+        let (mut last, until) = (Tick::ZERO, clock.now() + Duration::from_millis(30));
+        while clock.now() < until {
+            let coarse = clock.coarse();
+            assert!(coarse >= last, "it never falls");
+            assert!(coarse <= clock.now(), "it is never early");
+            last = coarse;
+        }
+        assert!(last > Tick::ZERO, "it moves");
     }
 
     #[tokio::test(start_paused = true)]

@@ -36,6 +36,8 @@ macro_rules! closed_set {
     };
 }
 
+pub(crate) use closed_set;
+
 /// How hard a pool is pressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -10,6 +10,8 @@
 pub mod alarm;
 pub mod alert;
 pub mod backoff;
+pub mod breaker;
+pub mod circuit;
 pub mod clock;
 pub mod dice;
 pub mod error_class;
@@ -22,6 +24,7 @@ pub mod retry;
 pub mod signal;
 pub mod slab;
 pub mod supervisor;
+mod sync;
 pub mod telemetry;
 pub mod threshold;
 pub mod user_limit;

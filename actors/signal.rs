@@ -6,7 +6,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::level::{Level, Mode};
+use crate::{
+    circuit::{Cause, Circuit},
+    level::{Level, Mode},
+};
 
 /// A name that many hold: of a pool, an endpoint, a child. Cloning it allocates nothing.
 pub type Name = Arc<str>;
@@ -83,6 +86,20 @@ pub enum Signal {
         pool: Name,
         /// How many.
         statements: u32,
+    },
+    /// A circuit changed what it shows.
+    Circuit {
+        /// The endpoint that it guards.
+        endpoint: Name,
+        /// What it showed before.
+        from: Circuit,
+        /// What it shows now.
+        to: Circuit,
+        /// Why.
+        cause: Cause,
+        /// True if calls are not refused because of it: in mode `observe`, and where an operator said
+        /// `metrics_only`.
+        would: bool,
     },
     /// Something happened to a supervised child.
     Child {

@@ -39,8 +39,8 @@ pub use runtime::Heal;
 #[doc(hidden)]
 pub use selfheal_actors::fault;
 pub use selfheal_actors::{
-    alert, backoff, clock, dice, error_class, gate, level, mailbox, pool_monitor, retry, signal, supervisor,
-    telemetry, threshold, user_limit, window,
+    alert, backoff, breaker, circuit, clock, dice, error_class, gate, level, mailbox, pool_monitor, retry,
+    signal, supervisor, telemetry, threshold, user_limit, window,
 };
 
 /// The README's code compiles.

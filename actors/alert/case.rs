@@ -201,7 +201,7 @@ impl Case {
     /// When it will be resolved. A failure waits for a person.
     pub(super) fn due_end(&self, policy: &Policy) -> Option<Tick> {
         let quiet = match self.incident.kind {
-            Kind::PoolPressure | Kind::Leak | Kind::Server | Kind::Blind => policy.quiet,
+            Kind::PoolPressure | Kind::Leak | Kind::Server | Kind::Blind | Kind::Circuit => policy.quiet,
             Kind::ChildRestarts | Kind::Escalation => policy.quiet_restarts,
         };
         self.calm_since.filter(|_| self.incident.phase != Phase::Failed).map(|at| at + quiet)
@@ -235,8 +235,11 @@ pub(super) fn explains(root: &Incident, symptom: &Incident) -> bool {
             root.phase == Phase::Failed || root.subject == symptom.subject
         }
         (Kind::Escalation, Kind::Escalation) => root.phase == Phase::Failed && symptom.phase != Phase::Failed,
-        (Kind::Server, Kind::ChildRestarts | Kind::Escalation | Kind::Leak | Kind::Server)
-        | (Kind::Escalation, Kind::PoolPressure | Kind::Leak | Kind::Server | Kind::Blind)
-        | (Kind::PoolPressure | Kind::ChildRestarts | Kind::Leak | Kind::Blind, _) => false,
+        (
+            Kind::Server,
+            Kind::ChildRestarts | Kind::Escalation | Kind::Leak | Kind::Server | Kind::Circuit,
+        )
+        | (Kind::Escalation, Kind::PoolPressure | Kind::Leak | Kind::Server | Kind::Blind | Kind::Circuit)
+        | (Kind::PoolPressure | Kind::ChildRestarts | Kind::Leak | Kind::Blind | Kind::Circuit, _) => false,
     }
 }

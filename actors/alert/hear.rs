@@ -8,6 +8,7 @@ use super::{
     machine::{Effect, Effects, Machine},
 };
 use crate::{
+    circuit::Circuit,
     clock::Tick,
     level::{Level, Mode, Severity},
     signal::{ChildEvent, Name, ServerState, Signal},
@@ -56,6 +57,11 @@ impl Machine {
                 if let Some(i) = self.find_open(Kind::PoolPressure, &of_pool(pool)) {
                     self.say(i, Line::Cancelled { statements: *statements }, out);
                 }
+            }
+            Signal::Circuit { endpoint, to, cause, would, from: _ } => {
+                let line =
+                    Line::Circuit { endpoint: Arc::clone(endpoint), to: *to, cause: *cause, would: *would };
+                self.circuit(endpoint, *to, *would, line, out);
             }
             Signal::Child { supervisor, child, event } => self.child(supervisor, child, event, out),
             Signal::Escalated { supervisor, root } => self.escalated(supervisor, *root, out),
@@ -116,6 +122,21 @@ impl Machine {
         } else if let Some(i) = self.find_open(kind, subject) {
             self.say(i, line, out);
             self.case(i).calm(now);
+        }
+    }
+
+    /// A circuit that its rule opened is an incident until it is closed. What an operator or a level does to it
+    /// is only said.
+    fn circuit(&mut self, endpoint: &Name, to: Circuit, would: bool, line: Line, out: &mut Effects) {
+        match (to, self.find_open(Kind::Circuit, endpoint)) {
+            (Circuit::Open, _) if !would => {
+                self.state(Kind::Circuit, endpoint, Some(Severity::Warning), line, out);
+            }
+            (Circuit::Closed, Some(_)) => self.state(Kind::Circuit, endpoint, None, line, out),
+            (_, Some(i)) => self.say(i, line, out),
+            (_, None) => {
+                out.push(Effect::Say { line, subject: Some(Arc::clone(endpoint)), incident: None });
+            }
         }
     }
 

@@ -23,12 +23,21 @@ pub enum Kind {
     Server,
     /// A pool that its monitor cannot see; the subject is `pool:NAME`.
     Blind,
+    /// A circuit that opened; the subject is the endpoint.
+    Circuit,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: &'static [Self] =
-        &[Self::PoolPressure, Self::ChildRestarts, Self::Escalation, Self::Leak, Self::Server, Self::Blind];
+    pub const ALL: &'static [Self] = &[
+        Self::PoolPressure,
+        Self::ChildRestarts,
+        Self::Escalation,
+        Self::Leak,
+        Self::Server,
+        Self::Blind,
+        Self::Circuit,
+    ];
 
     /// The name used in metrics, page, log and API.
     #[must_use]
@@ -40,6 +49,7 @@ impl Kind {
             Self::Leak => "leak",
             Self::Server => "server",
             Self::Blind => "blind",
+            Self::Circuit => "circuit",
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{fmt, time::Duration};
 
 use super::incident::{Kind, Peak};
 use crate::{
+    circuit::{Cause, Circuit},
     level::{Mode, Severity},
     signal::{Action, Exit, Name, ServerState},
 };
@@ -107,6 +108,17 @@ pub enum Line {
     Server(ServerState),
     /// The monitor of a pool sees nothing, or sees again.
     Blind(bool),
+    /// A circuit changed what it shows.
+    Circuit {
+        /// Its endpoint.
+        endpoint: Name,
+        /// What it shows now.
+        to: Circuit,
+        /// Why.
+        cause: Cause,
+        /// Whether calls pass all the same.
+        would: bool,
+    },
     /// The mode changed.
     Mode {
         /// Before.
@@ -136,6 +148,7 @@ impl Line {
             | Self::Blind(false)
             | Self::Mode { .. } => Severity::Info,
             Self::Pressure(_)
+            | Self::Circuit { to: Circuit::Open, would: false, .. }
             | Self::Ended { .. }
             | Self::StartFailed { .. }
             | Self::Leak { returned: false, .. }
@@ -148,6 +161,7 @@ impl Line {
             | Self::Server(ServerState::Down)
             | Self::Escalated { root: false, .. } => Severity::Critical,
             Self::Escalated { root: true, .. } => Severity::Failure,
+            Self::Circuit { .. } => Severity::Info,
         }
     }
 
@@ -172,6 +186,7 @@ impl Line {
             | Self::Cancelled { .. }
             | Self::Server(_)
             | Self::Blind(_)
+            | Self::Circuit { .. }
             | Self::Mode { .. } => None,
         }
     }
@@ -196,6 +211,7 @@ impl Line {
             | Self::Cancelled { .. }
             | Self::Server(_)
             | Self::Blind(_)
+            | Self::Circuit { .. }
             | Self::Mode { .. } => None,
         }
     }
@@ -261,6 +277,22 @@ impl fmt::Display for Line {
             Self::Server(ServerState::Down) => f.write_str("CRITICAL: Database server does not answer"),
             Self::Blind(true) => f.write_str("Pool monitor sees nothing: what it had forced is lifted"),
             Self::Blind(false) => f.write_str("Pool monitor sees again"),
+            Self::Circuit { endpoint, to: Circuit::Open, would: true, cause } => {
+                write!(f, "Circuit breaker would have opened for {endpoint}: {cause}")
+            }
+            Self::Circuit { endpoint, to, would: _, cause: _ } => {
+                let now = match to {
+                    Circuit::Open => "opened",
+                    Circuit::HalfOpen => "half-open",
+                    Circuit::Closed => "closed",
+                    Circuit::ForcedOpen => "forced open",
+                    Circuit::ForcedClosed => "forced closed",
+                    Circuit::Disabled => "disabled",
+                    Circuit::MetricsOnly => "only counting",
+                    Circuit::Shed => "shedding",
+                };
+                write!(f, "Circuit breaker {now} for {endpoint}")
+            }
             Self::Mode { from, to, by, reason } => write!(f, "Mode {from} -> {to} by {by}: {reason}"),
         }
     }

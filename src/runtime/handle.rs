@@ -9,6 +9,7 @@ use std::{
 use axum::{Router, extract::connect_info::IntoMakeServiceWithConnectInfo};
 use selfheal_actors::{
     alert::{self, Incidents},
+    breaker::{Breaker, Breakers},
     fault::Fault,
     gate::{Gate, Ticket},
     level::{Level, Mode},
@@ -91,6 +92,20 @@ impl Heal {
     #[must_use]
     pub fn batch_size(&self, name: &str) -> Option<u32> {
         self.pool(name).map(|pool| pool.gate.params().batch)
+    }
+
+    /// The circuit of the endpoint `name`: that of `[[endpoints]]` if one has that path, else one with the policy
+    /// of `[breaker]`, which is made when it is first asked for. Keep it where it is used; clones are the same
+    /// circuit. `name` must come from the code, never from a request.
+    #[must_use]
+    pub fn endpoint(&self, name: &str) -> Breaker {
+        self.0.parts.breakers.endpoint(name)
+    }
+
+    /// All circuits.
+    #[must_use]
+    pub fn breakers(&self) -> &Breakers {
+        &self.0.parts.breakers
     }
 
     /// The incidents that are remembered.

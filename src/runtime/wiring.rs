@@ -30,6 +30,7 @@ use std::{
 use selfheal_actors::{
     alarm::Alarm,
     alert::{self, Alert, Impact, Incidents},
+    breaker::{self, Breakers},
     clock::{Clock, Tick},
     gate::{Change, Gate},
     level::{Class, ModeCell},
@@ -79,6 +80,7 @@ pub(super) struct Parts {
     pub(super) alerts: Mailbox<alert::Message>,
     pub(super) children: Children,
     pub(super) pools: Vec<Pool>,
+    pub(super) breakers: Breakers,
     pub(super) registry: Arc<Registry>,
     pub(super) access: Arc<Access>,
     pub(super) exporter: Arc<Exporter>,
@@ -133,11 +135,14 @@ impl Parts {
             host: Handle::current(),
         };
         let pools: Vec<_> = pools.into_iter().map(|(name, pool)| around.pool(name, pool)).collect();
+        let seed = RandomState::new().hash_one(config.service.name.as_str());
+        let around = breaker::Around { clock: clock.clone(), mode: mode.clone(), signals: signals.clone() };
+        let breakers = Breakers::new(Arc::default(), around, seed);
         let mut registry = Registry::new(endpoints)
             .identity(identity)
             .clock(clock.clone())
             .mode(mode.clone())
-            .jitter(Jitter::seeded(RandomState::new().hash_one(config.service.name.as_str())))
+            .jitter(Jitter::seeded(seed))
             .impact(impact(&config, &pools));
         for pool in &pools {
             registry = registry.pool(Arc::clone(&pool.name), pool.gate.clone());
@@ -154,6 +159,7 @@ impl Parts {
             incidents,
             alerts,
             pools,
+            breakers,
             exporter,
             inline,
             max_lost,
