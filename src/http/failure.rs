@@ -8,13 +8,16 @@
 use std::{error::Error, fmt, io};
 
 use axum::response::{IntoResponse, Response};
-use selfheal_actors::gate::{Reason, Refusal};
+use selfheal_actors::{
+    error_class::ErrorClass,
+    gate::{Reason, Refusal},
+};
 
 use super::{
     problem::{Code, Problem},
     reply,
 };
-use crate::db::{self, ErrorClass};
+use crate::db;
 
 type Cause = Box<dyn Error + Send + Sync>;
 
@@ -101,25 +104,31 @@ fn known(error: &(dyn Error + 'static)) -> Option<Problem> {
     }
     match error.downcast_ref::<db::Error>() {
         Some(db::Error::Refused(refusal)) => Some(refused(refusal)),
-        Some(db::Error::Sqlx(error)) => of_the_database(error),
-        None => of_the_database(error.downcast_ref()?),
+        Some(db::Error::Sqlx(error)) => by_database(error),
+        None => by_database(error.downcast_ref()?),
     }
 }
 
-fn of_the_database(error: &sqlx::Error) -> Option<Problem> {
-    if let Some(error) = error.as_database_error() {
-        return by_sqlstate(&error.code()?);
-    }
-    match db::classify(error) {
-        // A refusal that travels in it is found on the way down.
-        ErrorClass::Overload => matches!(error, sqlx::Error::PoolTimedOut).then(|| Code::PoolTimeout.into()),
-        // It cannot be reached, or was lost under way.
-        ErrorClass::Transient | ErrorClass::Interrupted | ErrorClass::Shutdown => {
-            Some(Code::StoreDown.into())
+fn by_database(error: &sqlx::Error) -> Option<Problem> {
+    let class = db::classify(error);
+    let problem = match (error.as_database_error(), class) {
+        (Some(known), _) => {
+            let of_server = known.code().and_then(|code| by_sqlstate(&code));
+            of_server.unwrap_or_else(|| Code::Internal.into())
         }
-        ErrorClass::Timeout => Some(Code::Deadline.into()),
-        ErrorClass::Permanent | ErrorClass::Unknown => None,
-    }
+        // A refusal that travels in it is found on the way down.
+        (None, ErrorClass::Overload) if !matches!(error, sqlx::Error::PoolTimedOut) => return None,
+        (None, ErrorClass::Overload) => Code::PoolTimeout.into(),
+        // It cannot be reached, or was lost under way.
+        (None, ErrorClass::Transient | ErrorClass::Interrupted | ErrorClass::Shutdown) => {
+            Code::StoreDown.into()
+        }
+        (None, ErrorClass::Timeout) => Code::Deadline.into(),
+        // It is a mistake in the program, and its cause, if it has one, is told in the log.
+        (None, ErrorClass::Permanent) if error.source().is_none() => Code::Internal.into(),
+        (None, ErrorClass::Permanent | ErrorClass::Unknown) => return None,
+    };
+    Some(problem.of_class(class))
 }
 
 /// What the server says about itself, not about the statement.
@@ -144,7 +153,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Problem {
         Reason::Nested => Code::PoolTimeout,
         Reason::Closed => Code::StoreDown,
     };
-    Problem::new(code).after(refusal.retry_after)
+    Problem::new(code).after(refusal.retry_after).refused()
 }
 
 /// An error and its causes on one line.

@@ -52,7 +52,12 @@ impl Identity {
     /// The caller of this request; `None` if there is neither an identity nor the peer's address.
     #[must_use]
     pub fn of(&self, parts: &Parts) -> Option<Name> {
-        self.own(parts).filter(|user| !user.is_empty()).map(shortened).or_else(|| peer(parts))
+        self.shown(parts).or_else(|| peer(parts))
+    }
+
+    /// The same without the peer's address, which is nobody's own.
+    pub(crate) fn shown(&self, parts: &Parts) -> Option<Name> {
+        self.own(parts).filter(|user| !user.is_empty()).map(shortened)
     }
 
     fn own(&self, parts: &Parts) -> Option<Name> {
@@ -80,7 +85,8 @@ impl fmt::Debug for Identity {
     }
 }
 
-fn peer(parts: &Parts) -> Option<Name> {
+/// The address that a request comes from, without its port.
+pub(crate) fn peer(parts: &Parts) -> Option<Name> {
     let ConnectInfo(address) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
     Some(address.ip().to_canonical().to_string().into())
 }

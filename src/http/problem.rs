@@ -7,7 +7,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use http::StatusCode;
-use selfheal_actors::signal::Name;
+use selfheal_actors::{error_class::ErrorClass, signal::Name};
 
 /// Why a request was not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,8 +22,16 @@ pub enum Code {
     PoolTimeout,
     /// The database does not answer.
     StoreDown,
+    /// The circuit of its endpoint is open.
+    CircuitOpen,
     /// The handler's reply was not what it said it was.
     UpstreamInvalid,
+    /// A request with the same `Idempotency-Key` is being answered.
+    KeyInUse,
+    /// Another request had the same `Idempotency-Key`.
+    KeyReused,
+    /// The `Idempotency-Key` cannot be read.
+    KeyInvalid,
     /// The handler refused the request itself, with a 4xx and a text.
     Rejected,
     /// A bug.
@@ -40,7 +48,11 @@ impl Code {
             Self::Deadline => "deadline",
             Self::PoolTimeout => "pool_timeout",
             Self::StoreDown => "store_down",
+            Self::CircuitOpen => "circuit_open",
             Self::UpstreamInvalid => "upstream_invalid",
+            Self::KeyInUse => "idempotency_key_in_use",
+            Self::KeyReused => "idempotency_key_reused",
+            Self::KeyInvalid => "idempotency_key_invalid",
             Self::Rejected => "rejected",
             Self::Internal => "internal",
         }
@@ -51,18 +63,37 @@ impl Code {
     pub const fn status(self) -> StatusCode {
         match self {
             Self::UserLimit => StatusCode::TOO_MANY_REQUESTS,
-            Self::Rejected => StatusCode::BAD_REQUEST,
+            Self::Rejected | Self::KeyInvalid => StatusCode::BAD_REQUEST,
+            Self::KeyInUse => StatusCode::CONFLICT,
+            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Shed | Self::Deadline | Self::PoolTimeout | Self::StoreDown | Self::UpstreamInvalid => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Shed
+            | Self::Deadline
+            | Self::PoolTimeout
+            | Self::StoreDown
+            | Self::CircuitOpen
+            | Self::UpstreamInvalid => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
     /// Whether trying again later can help.
     #[must_use]
     pub const fn is_temporary(self) -> bool {
-        !matches!(self, Self::Rejected | Self::Internal)
+        !matches!(self, Self::Rejected | Self::Internal | Self::KeyReused | Self::KeyInvalid)
+    }
+
+    /// What it means for whoever might try again.
+    #[must_use]
+    pub const fn class(self) -> ErrorClass {
+        match self {
+            Self::Shed | Self::UserLimit | Self::PoolTimeout | Self::CircuitOpen | Self::KeyInUse => {
+                ErrorClass::Overload
+            }
+            Self::Deadline => ErrorClass::Timeout,
+            Self::StoreDown => ErrorClass::Interrupted,
+            Self::UpstreamInvalid | Self::Internal => ErrorClass::Unknown,
+            Self::Rejected | Self::KeyReused | Self::KeyInvalid => ErrorClass::Permanent,
+        }
     }
 
     /// What happened, for a person; the same for every occurrence. A bug keeps its detail to itself.
@@ -73,7 +104,11 @@ impl Code {
             Self::Deadline => Some("The request could not be answered in time."),
             Self::PoolTimeout => Some("No database connection became free in time."),
             Self::StoreDown => Some("The database does not answer at the moment."),
+            Self::CircuitOpen => Some("Too many requests have failed; it is tried again after a while."),
             Self::UpstreamInvalid => Some("The reply could not be read."),
+            Self::KeyInUse => Some("The first request with this Idempotency-Key has not been answered yet."),
+            Self::KeyReused => Some("Another request has had this Idempotency-Key."),
+            Self::KeyInvalid => Some("An Idempotency-Key is a quoted string of 1 to 255 letters."),
             Self::Rejected | Self::Internal => None,
         }
     }
@@ -81,12 +116,15 @@ impl Code {
     pub(crate) const fn error(self) -> &'static str {
         match self {
             Self::Internal => "Internal server error",
-            Self::Rejected => "The request was not accepted",
+            Self::Rejected | Self::KeyInUse | Self::KeyReused | Self::KeyInvalid => {
+                "The request was not accepted"
+            }
             Self::Shed
             | Self::UserLimit
             | Self::Deadline
             | Self::PoolTimeout
             | Self::StoreDown
+            | Self::CircuitOpen
             | Self::UpstreamInvalid => "Service temporarily unavailable",
         }
     }
@@ -106,6 +144,10 @@ pub struct Problem {
     pub error: Cow<'static, str>,
     /// The pool that it was about.
     pub pool: Option<Name>,
+    /// What it means for whoever might try again: [`Code::class`], or what is known better.
+    pub class: ErrorClass,
+    /// Whether this runtime refused it, so that it says nothing about the handler.
+    pub refused: bool,
 }
 
 impl Problem {
@@ -118,6 +160,8 @@ impl Problem {
             retry_after: None,
             error: Cow::Borrowed(code.error()),
             pool: None,
+            class: code.class(),
+            refused: false,
         }
     }
 
@@ -132,6 +176,20 @@ impl Problem {
     #[must_use]
     pub const fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
+        self
+    }
+
+    /// The same, of this class.
+    #[must_use]
+    pub const fn of_class(mut self, class: ErrorClass) -> Self {
+        self.class = class;
+        self
+    }
+
+    /// The same, as a refusal of this runtime.
+    #[must_use]
+    pub const fn refused(mut self) -> Self {
+        self.refused = true;
         self
     }
 

@@ -8,17 +8,22 @@ use std::{fmt, sync::Arc};
 
 use selfheal_actors::{
     clock::Clock,
+    dice::Dice,
     gate::Gate,
     level::{Class, Mode, ModeCell},
+    retry::{self, Retries},
     signal::Name,
 };
 
 use super::{
+    cache::Replies,
+    idempotency::Keys,
     identity::Identity,
-    policy::{Endpoint, Endpoints},
+    policy::{Endpoint, Endpoints, Match},
     problem::Code,
     reply::Jitter,
     request_id::RequestIds,
+    state::State,
 };
 
 /// What the layer works with.
@@ -31,14 +36,23 @@ pub struct Registry {
     pub(crate) jitter: Jitter,
     pub(crate) ids: RequestIds,
     pub(crate) impact: Impact,
+    /// The last good replies.
+    pub(crate) replies: Replies,
+    /// The replies to requests with an `Idempotency-Key`.
+    pub(crate) keys: Keys,
     gates: Vec<(Name, Gate)>,
+    /// One for each of the endpoints, in their order.
+    states: Vec<State>,
 }
 
 impl Registry {
-    /// A registry of `endpoints` without pools, that acts, on the system's clock.
+    /// A registry of `endpoints` without pools and without retries, that acts, on the system's clock.
     #[must_use]
     pub fn new(endpoints: Endpoints) -> Self {
         Self {
+            states: states(&endpoints, &retry::Policy::never(), 0),
+            replies: Replies::new(),
+            keys: Keys::new(),
             endpoints,
             identity: Identity::default(),
             clock: Clock::system(),
@@ -54,6 +68,14 @@ impl Registry {
     #[must_use]
     pub fn pool(mut self, name: impl Into<Name>, gate: Gate) -> Self {
         self.gates.push((name.into(), gate));
+        self
+    }
+
+    /// What has failed is made again as `policy` says, for each endpoint by itself. `seed` spreads the waits: a
+    /// service gives something random, a test a number.
+    #[must_use]
+    pub fn retry(mut self, policy: &retry::Policy, seed: u64) -> Self {
+        self.states = states(&self.endpoints, policy, seed);
         self
     }
 
@@ -92,11 +114,21 @@ impl Registry {
         self
     }
 
+    pub(crate) fn state(&self, matched: &Match) -> &State {
+        &self.states[matched.place]
+    }
+
     /// The gate that decides about requests of `endpoint`; `None` if there is none, and then nothing is refused.
     pub(crate) fn gate(&self, endpoint: &Endpoint) -> Option<&Gate> {
         let named = |pool: &Name| self.gates.iter().find(|(name, _)| name == pool);
         endpoint.pool.as_ref().map_or(self.gates.first(), named).map(|(_, gate)| gate)
     }
+}
+
+fn states(endpoints: &Endpoints, policy: &retry::Policy, seed: u64) -> Vec<State> {
+    let mut dice = Dice::seeded(seed);
+    let state = |_: &Arc<Endpoint>| State::new(Retries::new(policy.clone(), dice.next()));
+    endpoints.all().iter().map(state).collect()
 }
 
 /// What a caller felt of a request that was not simply answered.

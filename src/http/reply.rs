@@ -13,12 +13,16 @@ use std::{
     time::Duration,
 };
 
-use axum::{body::Body, response::Response};
+use axum::{
+    body::{Body, Bytes},
+    response::Response,
+};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
     header::{self, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
 };
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::{
     problem::{Code, Problem},
@@ -29,7 +33,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// What callers are told to wait if nothing better is known.
-const DEFAULT_RETRY: Duration = Duration::from_secs(1);
+pub(crate) const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 /// Nobody is sent away for longer, whatever a handler's own `Retry-After` says.
 pub(crate) const LONGEST_RETRY: Duration = Duration::from_secs(3600);
 
@@ -90,6 +94,8 @@ struct Document<'a> {
     code: &'a str,
     #[serde(rename = "retryAfter", skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
+    #[serde(rename = "cachedData", skip_serializing_if = "Option::is_none")]
+    cached_data: Option<&'a RawValue>,
     #[serde(rename = "requestId", skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
     r#type: String,
@@ -102,10 +108,15 @@ struct Document<'a> {
 }
 
 /// The reply that tells `problem` in the caller's manner.
-pub(crate) fn write(problem: &Problem, manner: &Manner, jitter: &Jitter) -> Response {
+pub(crate) fn write(
+    problem: &Problem,
+    manner: &Manner,
+    jitter: &Jitter,
+    cached: Option<&RawValue>,
+) -> Response {
     let retry_after =
         problem.code.is_temporary().then(|| jitter.seconds(problem.retry_after.unwrap_or(DEFAULT_RETRY)));
-    let mut response = document(problem, retry_after, Some(&manner.id));
+    let mut response = document(problem, retry_after, Some(&manner.id), cached);
     if manner.problem_json {
         response.headers_mut().insert(CONTENT_TYPE, PROBLEM_JSON);
     }
@@ -121,15 +132,21 @@ pub(crate) fn write_bare(problem: &Problem) -> Response {
         .code
         .is_temporary()
         .then(|| Jitter::off().seconds(problem.retry_after.unwrap_or(DEFAULT_RETRY)));
-    document(problem, retry_after, None)
+    document(problem, retry_after, None, None)
 }
 
-fn document(problem: &Problem, retry_after: Option<u64>, id: Option<&RequestId>) -> Response {
+fn document(
+    problem: &Problem,
+    retry_after: Option<u64>,
+    id: Option<&RequestId>,
+    cached_data: Option<&RawValue>,
+) -> Response {
     let document = Document {
         success: false,
         error: &problem.error,
         code: problem.code.name(),
         retry_after,
+        cached_data,
         request_id: id.map(|id| &*id.0),
         r#type: format!("urn:selfheal:problem:{}", problem.code.name()),
         title: problem.status.canonical_reason().unwrap_or("Error"),
@@ -179,8 +196,17 @@ pub(crate) fn inherit(reply: &mut Response, mut theirs: HeaderMap) {
     }
 }
 
-/// A small JSON document in place of a success that was not JSON.
-pub(crate) fn success(status: http::StatusCode, data: Option<&str>) -> Response {
+/// `ours` in place of `theirs`, with what that has said apart from its body.
+pub(crate) fn instead_of(mut ours: Response, theirs: Response) -> Response {
+    let (parts, _) = theirs.into_parts();
+    inherit(&mut ours, parts.headers);
+    let extensions = std::mem::replace(ours.extensions_mut(), parts.extensions);
+    ours.extensions_mut().extend(extensions);
+    ours
+}
+
+/// A small JSON document in place of a success that was not JSON; and its body.
+pub(crate) fn success(status: http::StatusCode, data: Option<&str>) -> (Response, Bytes) {
     let body = match data {
         Some(data) => serde_json::json!({ "success": true, "data": data }).to_string(),
         None => r#"{"success":true}"#.to_owned(),
@@ -189,8 +215,9 @@ pub(crate) fn success(status: http::StatusCode, data: Option<&str>) -> Response 
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    *response.body_mut() = Body::from(body);
-    response
+    let body = Bytes::from(body);
+    *response.body_mut() = Body::from(body.clone());
+    (response, body)
 }
 
 /// Whether the caller names problem+json and likes it at least as much as plain JSON.
@@ -236,7 +263,7 @@ mod tests {
     }
 
     async fn told(problem: &Problem, manner: &Manner, jitter: &Jitter) -> (Response<()>, Value) {
-        let (parts, body) = write(problem, manner, jitter).into_parts();
+        let (parts, body) = write(problem, manner, jitter, None).into_parts();
         let body = to_bytes(body, usize::MAX).await.expect("a body");
         (Response::from_parts(parts, ()), serde_json::from_slice(&body).unwrap_or_default())
     }
@@ -293,7 +320,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_head_request_gets_the_head_alone() {
-        let reply = write(&Code::Shed.into(), &manner(&Method::HEAD, None), &Jitter::off());
+        let reply = write(&Code::Shed.into(), &manner(&Method::HEAD, None), &Jitter::off(), None);
         assert_ne!(reply.headers()[CONTENT_LENGTH], "0");
         assert!(to_bytes(reply.into_body(), 1).await.expect("a body").is_empty());
     }

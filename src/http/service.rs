@@ -1,11 +1,16 @@
 //! The order in which a request passes, and the future that it passes in.
 //!
-//! Outside in: reply( ticket( user limit and admission( deadline( validate( handler ))))). The reply stands
-//! outermost, so that whatever goes wrong further in leaves as a reply; the user limit and admission are one
-//! question to the gate, decided in `call` and not in `poll_ready`, which does not see the request.
+//! Outside in: reply( ticket( fallback( user limit and admission( deadline( retry( breaker( validate( handler )))))))).
+//! The reply stands outermost, so that whatever goes wrong further in leaves as a reply; the user limit and admission
+//! are one question to the gate, asked when a call begins and not in `poll_ready`, which does not see the request.
 //!
-//! One named future, no box: the handler is polled where it lies, with the ticket in scope. Dropped at any
-//! point (its caller is gone) it drops the handler first and then its place at the gate, so no slot is left.
+//! One named future, no box: the handler is polled where it lies, with the ticket in scope. Between two calls it
+//! sleeps, and holds nothing but a copy of the request. Dropped at any point (its caller is gone) it drops the
+//! handler first and then its place at the gate, so no slot is left.
+//!
+//! Two things outlive their caller, each as a task of its own on the host's runtime: a request with an
+//! `Idempotency-Key`, whose outcome must be known to the next one with that key, and a reply that is asked for again
+//! after a failure.
 
 use std::{
     convert::Infallible,
@@ -18,17 +23,30 @@ use std::{
 
 use axum::{
     body::{Body, Bytes},
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use http::Request;
 use pin_project_lite::pin_project;
+use selfheal_actors::{level::Mode, retry::Repeatable};
+use tokio::{
+    runtime::Handle,
+    task::JoinHandle,
+    time::{Sleep, sleep},
+};
 use tower_service::Service;
 
 use super::{
+    answer::Answer,
     body::Reading,
+    conclude::Concluded,
     deadline::Expiry,
+    failure::Failure,
+    idempotency::Claimed,
+    judge::Judged,
+    problem::Code,
     registry::Registry,
-    visit::{Fate, Visit},
+    replay::{self, Again, Collecting},
+    visit::Visit,
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -60,14 +78,17 @@ impl<S: fmt::Debug> fmt::Debug for HealService<S> {
 
 impl<S, I, O> Service<Request<I>> for HealService<S>
 where
-    S: Service<Request<I>, Response = http::Response<O>>,
+    S: Service<Request<Body>, Response = http::Response<O>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
     S::Error: Into<BoxError>,
+    I: http_body::Body<Data = Bytes> + Send + 'static,
+    I::Error: Into<BoxError>,
     O: http_body::Body<Data = Bytes> + Send + 'static,
     O::Error: Into<BoxError>,
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = HealFuture<S::Future>;
+    type Future = HealFuture<S>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         // A service that will never be ready again is told of by the next reply.
@@ -77,24 +98,68 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<I>) -> HealFuture<S::Future> {
+    fn call(&mut self, request: Request<I>) -> HealFuture<S> {
+        let request = request.map(Body::new);
         if Visit::is_inside(&self.registry, request.extensions()) {
-            return HealFuture::of(None, Stage::Handling { handler: self.inner.call(request) });
+            return HealFuture::of(None, None, Stage::Handling { handler: self.inner.call(request) });
         }
         let (mut parts, body) = request.into_parts();
-        let mut visit = Visit::receive(&self.registry, &mut parts);
-        let request = Request::from_parts(parts, body);
-        let stage = if let Some(error) = self.unready.take() {
-            Stage::Answered { reply: Some(visit.failed(&*error)) }
-        } else if let Err(refusal) = visit.enter() {
-            Stage::Answered { reply: Some(visit.refused(&refusal)) }
-        } else {
-            match visit.run(|| self.inner.call(request)) {
-                Ok(handler) => Stage::Handling { handler },
-                Err(panic) => Stage::Answered { reply: Some(visit.panicked(&panic)) },
+        let (visit, received) = Visit::receive(&self.registry, &mut parts);
+        if let Some(error) = self.unready.take() {
+            let answer = visit.failed(&*error);
+            return HealFuture::answered(visit, answer);
+        }
+        if let Err(answer) = received {
+            return HealFuture::answered(visit, answer);
+        }
+        self.first(visit, Request::from_parts(parts, body))
+    }
+}
+
+impl<S, O> HealService<S>
+where
+    S: Service<Request<Body>, Response = http::Response<O>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    O: http_body::Body<Data = Bytes> + Send + 'static,
+    O::Error: Into<BoxError>,
+{
+    /// The first call: at once if there will be no second, else from a copy of the request.
+    fn first(&mut self, mut visit: Visit, request: Request<Body>) -> HealFuture<S> {
+        let is_keyed = visit.key.is_some();
+        let is_held = is_keyed || (visit.mode == Mode::Act && visit.repeatable != Repeatable::Never);
+        if !is_held || !replay::is_short(request.body()) {
+            visit.repeatable = Repeatable::Never;
+            visit.key = None;
+            return self.once(visit, request);
+        }
+        let (parts, body) = request.into_parts();
+        let others = self.inner.clone();
+        // The one that is ready goes along; who is not stays.
+        let service = std::mem::replace(&mut self.inner, others);
+        let again = Some(Again { service, parts, body: Bytes::new() });
+        let stage = Stage::Collecting { collecting: Collecting::new(body) };
+        let future = HealFuture::of(Some(visit), again, stage);
+        match Handle::try_current() {
+            Ok(runtime) if is_keyed => {
+                HealFuture::of(None, None, Stage::Detached { task: runtime.spawn(future) })
             }
-        };
-        HealFuture::of(Some(visit), stage)
+            Ok(_) | Err(_) => future,
+        }
+    }
+
+    fn once(&mut self, mut visit: Visit, request: Request<Body>) -> HealFuture<S> {
+        if let Err(answer) = visit.begin() {
+            return HealFuture::answered(visit, answer);
+        }
+        match visit.run(|| self.inner.call(request)) {
+            Ok(handler) => HealFuture::of(Some(visit), None, Stage::Handling { handler }),
+            Err(panic) => {
+                let answer = visit.panicked(&panic);
+                visit.settle(&answer);
+                HealFuture::answered(visit, answer)
+            }
+        }
     }
 }
 
@@ -103,11 +168,18 @@ pin_project! {
     ///
     /// Cancel safety: it may be dropped at any point; what it held is given back.
     #[must_use = "futures do nothing unless polled"]
-    pub struct HealFuture<F> {
+    pub struct HealFuture<S>
+    where
+        S: Service<Request<Body>>,
+    {
         #[pin]
-        stage: Stage<F>,
+        stage: Stage<S::Future>,
         #[pin]
         expiry: Expiry,
+        // How long the call at hand may take. In a box: few endpoints have one.
+        attempt: Option<Pin<Box<Sleep>>>,
+        // What it takes to make the call again.
+        again: Option<Again<S>>,
         // Dropped after the handler: its place at the gate is free when its work has ended, not before.
         visit: Option<Visit>,
     }
@@ -116,75 +188,233 @@ pin_project! {
 pin_project! {
     #[project = StageProjection]
     enum Stage<F> {
-        Answered { reply: Option<Response> },
+        Answered { answer: Option<Answer> },
+        Collecting { collecting: Collecting },
+        Sleeping { asleep: Pin<Box<Sleep>> },
+        Readying,
         Handling { #[pin] handler: F },
         Reading { reading: Reading },
+        Detached { task: JoinHandle<Result<Response, Infallible>> },
         Over,
     }
 }
 
-impl<F> HealFuture<F> {
-    fn of(visit: Option<Visit>, stage: Stage<F>) -> Self {
-        let expiry = match (&stage, &visit) {
-            (Stage::Handling { .. }, Some(visit)) => visit.expiry(),
-            _ => Expiry::never(),
-        };
-        Self { stage, expiry, visit }
+/// What is done next.
+enum Step {
+    /// The handler is called.
+    Call,
+    /// A call has ended.
+    Ended(Answer),
+    /// There is nothing more to try.
+    Final(Answer),
+    /// Its reply is read.
+    Read(Reading),
+    /// Something else has its turn.
+    Wait,
+}
+
+impl<S: Service<Request<Body>>> HealFuture<S> {
+    fn of(visit: Option<Visit>, again: Option<Again<S>>, stage: Stage<S::Future>) -> Self {
+        let runs = !matches!(stage, Stage::Answered { .. });
+        let expiry = visit.as_ref().filter(|_| runs).map_or_else(Expiry::never, Visit::expiry);
+        let is_called = matches!(stage, Stage::Handling { .. });
+        let attempt = visit.as_ref().filter(|_| is_called).and_then(Visit::attempt_timeout);
+        Self { stage, expiry, attempt: attempt.map(|time| Box::pin(sleep(time))), again, visit }
+    }
+
+    fn answered(visit: Visit, answer: Answer) -> Self {
+        Self::of(Some(visit), None, Stage::Answered { answer: Some(answer) })
     }
 }
 
-impl<F, O, E> Future for HealFuture<F>
+impl<S, O> Future for HealFuture<S>
 where
-    F: Future<Output = Result<http::Response<O>, E>>,
-    E: Into<BoxError>,
+    S: Service<Request<Body>, Response = http::Response<O>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
     O: http_body::Body<Data = Bytes> + Send + 'static,
     O::Error: Into<BoxError>,
 {
     type Output = Result<Response, Infallible>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let Some(visit) = this.visit else {
-            return pass(this.stage, cx);
-        };
-        let reply = loop {
-            let fate = match this.stage.as_mut().project() {
-                StageProjection::Answered { reply } => match reply.take() {
-                    Some(reply) => break reply,
-                    None => return Poll::Pending,
-                },
-                StageProjection::Over => return Poll::Pending,
-                StageProjection::Handling { handler } => match visit.run(|| handler.poll(cx)) {
-                    Err(panic) => break visit.panicked(&panic),
-                    Ok(Poll::Ready(Err(error))) => break visit.failed(&*error.into()),
-                    Ok(Poll::Ready(Ok(response))) => visit.judge(response.map(Body::new)),
-                    Ok(Poll::Pending) => Fate::Open,
-                },
-                StageProjection::Reading { reading } => match visit.run(|| reading.poll(cx)) {
-                    Err(panic) => break visit.panicked(&panic),
-                    Ok(Poll::Ready(read)) => Fate::Reply(visit.judge_read(read)),
-                    Ok(Poll::Pending) => Fate::Open,
-                },
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.visit.is_none() {
+            return pass(self.project().stage, cx);
+        }
+        loop {
+            let step = match self.as_mut().step(cx) {
+                Step::Wait => ready!(self.as_mut().late(cx)),
+                step @ (Step::Call | Step::Read(_) | Step::Ended(_) | Step::Final(_)) => step,
             };
-            match fate {
-                Fate::Reply(reply) => break reply,
-                Fate::Read(reading) => this.stage.set(Stage::Reading { reading }),
-                // The handler had its turn first: what is ready at the deadline is in time.
-                Fate::Open => {
-                    ready!(this.expiry.as_mut().poll(cx));
-                    if let Some(reply) = visit.expired() {
-                        break reply;
+            let answer = match step {
+                Step::Call => {
+                    self.as_mut().call();
+                    continue;
+                }
+                Step::Read(reading) => {
+                    self.as_mut().project().stage.set(Stage::Reading { reading });
+                    continue;
+                }
+                // Late, and only observed: it goes on.
+                Step::Wait => continue,
+                Step::Ended(answer) => match self.as_mut().ended(answer) {
+                    Some(answer) => answer,
+                    None => continue,
+                },
+                Step::Final(answer) => answer,
+            };
+            return self.finish(answer);
+        }
+    }
+}
+
+impl<S, O> HealFuture<S>
+where
+    S: Service<Request<Body>, Response = http::Response<O>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    O: http_body::Body<Data = Bytes> + Send + 'static,
+    O::Error: Into<BoxError>,
+{
+    /// Goes on with what is at hand.
+    fn step(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Step {
+        let mut this = self.project();
+        let Some(visit) = this.visit else { return Step::Wait };
+        match this.stage.as_mut().project() {
+            StageProjection::Answered { answer } => answer.take().map_or(Step::Wait, Step::Final),
+            StageProjection::Over | StageProjection::Detached { .. } => Step::Wait,
+            StageProjection::Collecting { collecting } => match collecting.poll(cx) {
+                Poll::Pending => Step::Wait,
+                // Its caller has gone, or sends what cannot be read.
+                Poll::Ready(Err(_)) => Step::Final(Code::Rejected.into()),
+                Poll::Ready(Ok(body)) => collected(visit, this.again, body),
+            },
+            StageProjection::Sleeping { asleep } => match asleep.as_mut().poll(cx) {
+                Poll::Pending => Step::Wait,
+                Poll::Ready(()) => {
+                    this.stage.set(Stage::Readying);
+                    readied(visit, this.again, cx)
+                }
+            },
+            StageProjection::Readying => readied(visit, this.again, cx),
+            StageProjection::Handling { handler } => match visit.run(|| handler.poll(cx)) {
+                Err(panic) => Step::Ended(visit.panicked(&panic)),
+                Ok(Poll::Ready(Err(error))) => Step::Ended(visit.failed(&*error.into())),
+                Ok(Poll::Ready(Ok(response))) => match visit.judge(response.map(Body::new)) {
+                    Judged::Answer(answer) => Step::Ended(answer),
+                    Judged::Read(reading) => Step::Read(reading),
+                },
+                Ok(Poll::Pending) => Step::Wait,
+            },
+            StageProjection::Reading { reading } => match visit.run(|| reading.poll(cx)) {
+                Err(panic) => Step::Ended(visit.panicked(&panic)),
+                Ok(Poll::Ready(read)) => Step::Ended(visit.judge_read(read)),
+                Ok(Poll::Pending) => Step::Wait,
+            },
+        }
+    }
+
+    /// Calls the handler, unless somebody says no.
+    fn call(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        let (Some(visit), Some(again)) = (this.visit, this.again) else { return };
+        let stage = match visit.begin() {
+            Err(answer) => Stage::Answered { answer: Some(answer) },
+            Ok(()) => {
+                let request = again.request();
+                match visit.run(|| again.service.call(request)) {
+                    Ok(handler) => Stage::Handling { handler },
+                    Err(panic) => {
+                        let answer = visit.panicked(&panic);
+                        visit.settle(&answer);
+                        Stage::Answered { answer: Some(answer) }
                     }
                 }
             }
         };
+        *this.attempt = visit.attempt_timeout().map(|time| Box::pin(sleep(time)));
+        this.stage.set(stage);
+    }
+
+    /// A call has ended: it is made again, or its answer is the last.
+    fn ended(self: Pin<&mut Self>, answer: Answer) -> Option<Answer> {
+        let mut this = self.project();
+        let Some(visit) = this.visit else { return Some(answer) };
+        visit.settle(&answer);
+        let after = visit.again(&answer).filter(|_| this.again.is_some());
+        let Some(after) = after else { return Some(answer) };
+        *this.attempt = None;
         // A handler's future may panic when it is dropped, too.
         let _ = visit.run(|| this.stage.set(Stage::Over));
+        visit.leave();
+        this.stage.set(Stage::Sleeping { asleep: Box::pin(sleep(after)) });
+        None
+    }
+
+    /// The handler had its turn first: what is ready at the deadline is in time.
+    fn late(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Step> {
+        let mut this = self.project();
+        let Some(visit) = this.visit else { return Poll::Pending };
+        if this.expiry.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(visit.expired().map_or(Step::Wait, |answer| {
+                visit.settle(&answer);
+                Step::Final(answer)
+            }));
+        }
+        let attempt = this.attempt.as_mut().map(|attempt| attempt.as_mut().poll(cx));
+        if let Some(Poll::Ready(())) = attempt {
+            *this.attempt = None;
+            return Poll::Ready(Step::Ended(Code::Deadline.into()));
+        }
+        Poll::Pending
+    }
+
+    fn finish(self: Pin<&mut Self>, answer: Answer) -> Poll<Result<Response, Infallible>> {
+        let mut this = self.project();
+        let Some(visit) = this.visit else { return Poll::Pending };
+        let Concluded { reply, refresh } = visit.conclude(answer);
+        // A handler's future may panic when it is dropped, too.
+        let _ = visit.run(|| this.stage.set(Stage::Over));
+        if let (Some((visit, after)), Some(again), Ok(runtime)) =
+            (refresh, this.again.take(), Handle::try_current())
+        {
+            let asleep = Box::pin(sleep(after));
+            drop(runtime.spawn(Self::of(Some(visit), Some(again), Stage::Sleeping { asleep })));
+        }
         Poll::Ready(Ok(visit.finish(reply)))
     }
 }
 
-/// The request is guarded further out already.
+/// The request is whole: is it the first with its key?
+fn collected<S>(visit: &mut Visit, again: &mut Option<Again<S>>, body: Bytes) -> Step {
+    if let Some(key) = visit.key.take() {
+        match visit.registry.keys.claim(key, &body, visit.registry.clock.now()) {
+            Claimed::First(claim) => visit.claim = Some(claim),
+            Claimed::Answered(reply) => return Step::Final(Answer::reply(reply, None)),
+            Claimed::No(code) => return Step::Final(code.into()),
+        }
+    }
+    if let Some(again) = again {
+        again.body = body;
+    }
+    Step::Call
+}
+
+/// A service is asked whether it is ready before each call but the first, which its caller has asked for.
+fn readied<S, O>(visit: &Visit, again: &mut Option<Again<S>>, cx: &mut Context<'_>) -> Step
+where
+    S: Service<Request<Body>, Response = http::Response<O>>,
+    S::Error: Into<BoxError>,
+{
+    let Some(again) = again else { return Step::Wait };
+    match again.service.poll_ready(cx) {
+        Poll::Pending => Step::Wait,
+        Poll::Ready(Ok(())) => Step::Call,
+        Poll::Ready(Err(error)) => Step::Final(visit.failed(&*error.into())),
+    }
+}
+
+/// The request is guarded further out already, or by a task of its own.
 fn pass<F, O, E>(stage: Pin<&mut Stage<F>>, cx: &mut Context<'_>) -> Poll<Result<Response, Infallible>>
 where
     F: Future<Output = Result<http::Response<O>, E>>,
@@ -192,17 +422,26 @@ where
     O: http_body::Body<Data = Bytes> + Send + 'static,
     O::Error: Into<BoxError>,
 {
-    let StageProjection::Handling { handler } = stage.project() else { return Poll::Pending };
-    let response = match ready!(handler.poll(cx)) {
-        Ok(response) => response.map(Body::new),
-        Err(error) => {
-            axum::response::IntoResponse::into_response(super::failure::Failure::from(error.into()))
-        }
+    let response = match stage.project() {
+        StageProjection::Handling { handler } => match ready!(handler.poll(cx)) {
+            Ok(response) => response.map(Body::new),
+            Err(error) => Failure::from(error.into()).into_response(),
+        },
+        StageProjection::Detached { task } => match ready!(Pin::new(task).poll(cx)) {
+            Ok(Ok(response)) => response,
+            Err(error) => Failure::from(error).into_response(),
+        },
+        StageProjection::Answered { .. }
+        | StageProjection::Collecting { .. }
+        | StageProjection::Sleeping { .. }
+        | StageProjection::Readying
+        | StageProjection::Reading { .. }
+        | StageProjection::Over => return Poll::Pending,
     };
     Poll::Ready(Ok(response))
 }
 
-impl<F> fmt::Debug for HealFuture<F> {
+impl<S: Service<Request<Body>>> fmt::Debug for HealFuture<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HealFuture").field("visit", &self.visit).finish_non_exhaustive()
     }

@@ -263,7 +263,8 @@ fn instead_of(status: StatusCode, headers: &HeaderMap, shown: Option<String>) ->
     })
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<std::time::Duration> {
+/// When a reply wants its caller to come back, if it says so in seconds; no longer than [`LONGEST_RETRY`].
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<std::time::Duration> {
     let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(std::time::Duration::from_secs(seconds).min(LONGEST_RETRY))
 }

@@ -1,63 +1,74 @@
-//! One request, from its arrival to its reply: what is known of it, and what each step makes of it.
+//! One request, from its arrival to its reply: what is known of it, and where it stands.
 //!
 //! The mode is read once, at arrival. In `act` each step acts. In `observe` the same faults are found, as far
 //! as they can be found without holding anything up, and counted as what would have been; the handler's reply
 //! leaves as it is, late or not, and a panic is the host's. In `off` the request passes.
+//!
+//! A request can take several calls of the handler. Each call enters the gate anew, because between two of them the
+//! request holds nothing: no place at the gate, none of its user's, no right to call.
 
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
-    body::Body,
     extract::{MatchedPath, OriginalUri},
     response::Response,
 };
-use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header::CONTENT_TYPE, request::Parts};
+use http::{Extensions, HeaderMap, Method, request::Parts};
 use http_body::Body as _;
 use selfheal_actors::{
-    gate::{Entered, Refusal, Ticket},
-    level::Mode,
+    clock::Tick,
+    gate::{Entered, Ticket},
+    level::{Class, Mode},
+    retry::Repeatable,
     signal::Name,
-    telemetry,
 };
 
 use super::{
-    body::{self, Carried, Read, Reading},
-    deadline::Expiry,
-    failure,
-    policy::Match,
-    problem::{Code, Problem},
-    registry::{Affected, Felt, Registry},
-    reply::{self, Manner},
-    request_id,
-    validate::{self, Fault, Head, Instead, Repair, Verdict},
+    answer::Answer, body::Carried, cache, deadline::Expiry, failure, idempotency, identity, policy::Match,
+    registry::Registry, replay, reply::Manner, request_id, state::State,
 };
 
 /// A request on its way.
 #[derive(Debug)]
 pub(crate) struct Visit {
-    registry: Arc<Registry>,
-    mode: Mode,
-    matched: Match,
-    method: Method,
-    ticket: Ticket,
-    entered: Option<Entered>,
-    manner: Manner,
+    pub(super) registry: Arc<Registry>,
+    pub(super) mode: Mode,
+    pub(super) matched: Match,
+    pub(super) method: Method,
+    pub(super) ticket: Ticket,
+    pub(super) manner: Manner,
+    pub(super) deadline: Tick,
+    /// Whether it may be made again, by what it is.
+    pub(super) repeatable: Repeatable,
+    /// Whether nobody waits for it.
+    pub(super) background: bool,
+    /// Calls of the handler so far.
+    pub(super) calls: u32,
+    /// Whether the log tells of it.
+    pub(super) tells: bool,
     /// Whether the reply's body is still the handler's to produce.
-    streams: bool,
+    pub(super) streams: bool,
+    /// What may be given in place of a failure.
+    pub(super) fallback: Option<Wanted>,
+    /// Its key, and then the right to answer for it.
+    pub(super) key: Option<idempotency::Key>,
+    pub(super) claim: Option<idempotency::Claim>,
+    /// Held while it asks for a reply again in the background.
+    pub(super) _refresh: Option<cache::Refresh>,
+    entered: Option<Entered>,
 }
 
-/// What becomes of a request next.
-pub(crate) enum Fate {
-    /// It is answered.
-    Reply(Response),
-    /// Its reply is read first.
-    Read(Reading),
-    /// It goes on.
-    Open,
+/// A reply that may be kept, and given later.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(super) key: cache::Key,
+    /// The headers of the request: a reply may depend on them.
+    pub(super) asked: HeaderMap,
 }
 
 /// Marks a request that is inside the layer: which registry's.
@@ -65,7 +76,10 @@ pub(crate) enum Fate {
 struct Inside(Arc<Registry>);
 
 /// What a handler said when it panicked.
-pub(crate) struct Panicked(String);
+pub(crate) struct Panicked(pub(super) String);
+
+/// How long a reply is asked for again in the background.
+const REFRESHED_FOR: Duration = Duration::from_secs(60);
 
 impl Visit {
     /// Whether the request has passed a layer over the same registry already.
@@ -74,31 +88,107 @@ impl Visit {
     }
 
     /// Takes the request in: its id, its endpoint, its user, and so its ticket.
-    pub(crate) fn receive(registry: &Arc<Registry>, parts: &mut Parts) -> Self {
+    ///
+    /// # Errors
+    /// With the answer, if it cannot be taken.
+    pub(crate) fn receive(registry: &Arc<Registry>, parts: &mut Parts) -> (Self, Result<(), Answer>) {
         let id = registry.ids.of(&parts.headers);
-        parts.extensions.insert(Inside(Arc::clone(registry)));
-        parts.extensions.insert(id.clone());
-        let manner = Manner::of(&parts.method, &parts.headers, id);
+        let mode = registry.mode.get();
         let matched = matched(registry, parts);
-        let ticket = ticket(registry, &matched, registry.identity.of(parts), &manner);
-        let (registry, mode, method) = (Arc::clone(registry), registry.mode.get(), parts.method.clone());
-        Self { registry, mode, matched, method, ticket, entered: None, manner, streams: false }
+        let shown = registry.identity.shown(parts);
+        let user = shown.clone().or_else(|| identity::peer(parts));
+        let deadline = registry.clock.now() + matched.endpoint.deadline;
+        let manner = Manner::of(&parts.method, &parts.headers, id.clone());
+        let key = match mode {
+            Mode::Act => registry.keys.of(parts, user.clone()),
+            Mode::Observe | Mode::Off => Ok(None),
+        };
+        let visit = Self {
+            mode,
+            ticket: ticket(&matched, matched.endpoint.class, user, &manner, deadline),
+            fallback: wanted(registry, mode, &matched, shown, parts),
+            repeatable: repeatable(mode, &matched, parts),
+            registry: Arc::clone(registry),
+            matched,
+            method: parts.method.clone(),
+            manner,
+            deadline,
+            background: false,
+            calls: 0,
+            tells: false,
+            streams: false,
+            key: key.clone().ok().flatten(),
+            claim: None,
+            _refresh: None,
+            entered: None,
+        };
+        parts.extensions.insert(Inside(Arc::clone(registry)));
+        parts.extensions.insert(id);
+        (visit, key.map(drop).map_err(Answer::from))
     }
 
-    /// Asks the gate: user limit and admission in one.
-    pub(crate) fn enter(&mut self) -> Result<(), Refusal> {
-        if let Some(gate) = self.registry.gate(&self.matched.endpoint) {
-            self.entered = Some(gate.enter(&self.ticket)?);
+    /// The same request as it is made again after its caller was answered: nobody waits for it, and it yields to
+    /// everybody.
+    pub(crate) fn in_background(&self, refresh: cache::Refresh) -> Self {
+        let deadline = self.registry.clock.now() + REFRESHED_FOR;
+        let user = self.ticket.user().cloned();
+        Self {
+            registry: Arc::clone(&self.registry),
+            mode: self.mode,
+            matched: self.matched.clone(),
+            method: self.method.clone(),
+            ticket: ticket(&self.matched, Class::Background, user, &self.manner, deadline),
+            manner: self.manner.clone(),
+            deadline,
+            repeatable: self.repeatable,
+            background: true,
+            calls: self.calls,
+            tells: self.tells,
+            streams: false,
+            fallback: self.fallback.clone(),
+            key: None,
+            claim: None,
+            _refresh: Some(refresh),
+            entered: None,
         }
+    }
+
+    /// A call begins: it asks the gate, which is user limit and admission in one, and then the circuit.
+    ///
+    /// # Errors
+    /// With the answer, if one of them says no.
+    pub(crate) fn begin(&mut self) -> Result<(), Answer> {
+        if self.calls > 0 {
+            self.ticket = self.ticket.clone().with_attempt(self.calls);
+        }
+        if let Some(gate) = self.registry.gate(&self.matched.endpoint) {
+            let entered = gate.enter(&self.ticket);
+            self.entered =
+                Some(entered.map_err(|refusal| Answer::problem(failure::refused(&refusal), None))?);
+        }
+        if self.calls == 0 && self.mode != Mode::Off {
+            self.state().retries.called(self.registry.clock.now());
+        }
+        self.calls += 1;
         Ok(())
+    }
+
+    /// Between two calls it holds nothing.
+    pub(crate) fn leave(&mut self) {
+        self.entered = None;
     }
 
     /// When the request's time is up.
     pub(crate) fn expiry(&self) -> Expiry {
         match self.mode {
             Mode::Off => Expiry::never(),
-            Mode::Act | Mode::Observe => Expiry::after(self.matched.endpoint.deadline),
+            Mode::Act | Mode::Observe => Expiry::after(self.deadline.since(self.registry.clock.now())),
         }
+    }
+
+    /// How long one call may take, if that is less than the request may.
+    pub(crate) fn attempt_timeout(&self) -> Option<Duration> {
+        self.matched.endpoint.attempt_timeout.filter(|_| self.mode == Mode::Act)
     }
 
     /// Runs a piece of the handler with the ticket in scope. In mode `act` a panic ends here.
@@ -110,95 +200,6 @@ impl Visit {
         catch_unwind(AssertUnwindSafe(scoped)).map_err(|payload| Panicked(text(&*payload)))
     }
 
-    /// The gate has refused the request.
-    pub(crate) fn refused(&self, refusal: &Refusal) -> Response {
-        self.tell(&failure::refused(refusal))
-    }
-
-    /// The handler has panicked.
-    pub(crate) fn panicked(&self, panic: &Panicked) -> Response {
-        tracing::error!(
-            target: "selfheal", endpoint = %self.matched.label, request_id = %self.manner.id.0, panic = ?panic.0,
-            "A handler panicked",
-        );
-        self.count_repair(Fault::Panic);
-        self.tell(&Code::Internal.into())
-    }
-
-    /// The inner service has failed without a reply.
-    pub(crate) fn failed(&self, error: &(dyn std::error::Error + Send + Sync + 'static)) -> Response {
-        tracing::error!(
-            target: "selfheal", endpoint = %self.matched.label, request_id = %self.manner.id.0, error = %error,
-            "A service failed",
-        );
-        self.tell(&failure::classify(error))
-    }
-
-    /// The request's time is up: a reply, unless it is only observed.
-    pub(crate) fn expired(&self) -> Option<Response> {
-        let problem = Code::Deadline.into();
-        if self.mode == Mode::Act {
-            return Some(self.tell(&problem));
-        }
-        self.would("late");
-        self.feel(&problem, true);
-        None
-    }
-
-    /// The handler has answered: does it pass as it is?
-    pub(crate) fn judge(&mut self, response: Response) -> Fate {
-        if self.mode == Mode::Off {
-            return self.pass(response);
-        }
-        if let Some(problem) = response.extensions().get::<Problem>() {
-            return Fate::Reply(self.retell(&problem.clone(), response));
-        }
-        self.notice(response.status());
-        let (parts, body) = response.into_parts();
-        let (endpoint, length) = (&self.matched.endpoint, body.size_hint().exact());
-        match validate::head(endpoint, &self.method, parts.status, &parts.headers, length) {
-            Head::Pass => self.pass(Response::from_parts(parts, body)),
-            Head::Replace(_) if self.mode == Mode::Observe => {
-                self.would("repair");
-                self.pass(Response::from_parts(parts, body))
-            }
-            Head::Replace(repair) => Fate::Reply(self.repair(repair, Response::from_parts(parts, body))),
-            // Reading a reply holds it up, and to observe is to hold nothing up.
-            Head::Read if self.mode == Mode::Observe => self.pass(Response::from_parts(parts, body)),
-            Head::Read => Fate::Read(Reading::new(parts, body)),
-        }
-    }
-
-    /// The handler's answer was read: does it pass as it is?
-    pub(crate) fn judge_read(&mut self, read: Read) -> Response {
-        match read {
-            Read::Whole(mut parts, data, trailers) => {
-                match validate::body(&self.matched.endpoint, parts.status, &parts.headers, &data) {
-                    Verdict::Pass => Response::from_parts(parts, body::whole(data, trailers)),
-                    Verdict::CallItJson => {
-                        self.count_repair(Fault::ContentType);
-                        parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                        Response::from_parts(parts, body::whole(data, trailers))
-                    }
-                    Verdict::Replace(repair) => {
-                        self.repair(repair, Response::from_parts(parts, Body::empty()))
-                    }
-                }
-            }
-            Read::TooLong(parts, body) => match validate::oversize(parts.status, &parts.headers) {
-                None => {
-                    self.streams = true;
-                    Response::from_parts(parts, body)
-                }
-                Some(repair) => self.repair(repair, Response::from_parts(parts, body)),
-            },
-            Read::Broken(parts, error) => {
-                let repair = validate::broken(parts.status, &parts.headers, &error);
-                self.repair(repair, Response::from_parts(parts, Body::empty()))
-            }
-        }
-    }
-
     /// The reply leaves: with the request's id, and with its place at the gate for as long as its body lasts.
     pub(crate) fn finish(&mut self, mut reply: Response) -> Response {
         request_id::put(&self.manner.id, reply.headers_mut());
@@ -207,92 +208,11 @@ impl Visit {
             return reply;
         }
         let (ticket, catches) = (self.ticket.clone(), self.mode == Mode::Act);
-        reply.map(|body| Body::new(Carried::new(body, ticket, entered, catches)))
+        reply.map(|body| axum::body::Body::new(Carried::new(body, ticket, entered, catches)))
     }
 
-    /// The handler's reply leaves as it is.
-    fn pass(&mut self, reply: Response) -> Fate {
-        self.streams = true;
-        Fate::Reply(reply)
-    }
-
-    /// Replaces the handler's reply.
-    fn repair(&self, repair: Repair, theirs: Response) -> Response {
-        self.count_repair(repair.fault);
-        self.log(&repair, theirs.status());
-        let mut ours = match &repair.instead {
-            Instead::Problem(problem) => reply::write(problem, &self.manner, &self.registry.jitter),
-            Instead::Success { status, data } => reply::success(*status, data.as_deref()),
-        };
-        if let (Instead::Problem(problem), true) = (&repair.instead, theirs.status().as_u16() < 500) {
-            self.feel(problem, false);
-        }
-        inherit(&mut ours, theirs);
-        ours
-    }
-
-    /// A problem that was found out here.
-    fn tell(&self, problem: &Problem) -> Response {
-        self.feel(problem, false);
-        tracing::debug!(
-            target: "selfheal", endpoint = %self.matched.label, request_id = %self.manner.id.0,
-            code = problem.code.name(), "A request was not answered",
-        );
-        reply::write(problem, &self.manner, &self.registry.jitter)
-    }
-
-    /// A problem that the handler found out: told again, as this caller wants to hear it.
-    fn retell(&self, problem: &Problem, theirs: Response) -> Response {
-        let mut ours = self.tell(problem);
-        inherit(&mut ours, theirs);
-        ours
-    }
-
-    /// A handler's own 5xx is a failure too.
-    fn notice(&self, status: StatusCode) {
-        if status.is_server_error() {
-            self.feel(&Problem::new(Code::Internal).with_status(status), false);
-        }
-    }
-
-    fn feel(&self, problem: &Problem, would: bool) {
-        let felt = match problem.code {
-            Code::Shed | Code::UserLimit | Code::PoolTimeout => Felt::Shed,
-            Code::Deadline => Felt::Late,
-            Code::StoreDown | Code::UpstreamInvalid | Code::Internal => Felt::Failed,
-            Code::Rejected => return,
-        };
-        self.registry.impact.tell(&Affected {
-            felt,
-            code: problem.code,
-            endpoint: &self.matched.label,
-            class: self.matched.endpoint.class,
-            user: self.ticket.user(),
-            would,
-        });
-    }
-
-    /// Not under the names of the gate's reasons: those are counted by the gate.
-    fn would(&self, what: &'static str) {
-        metrics::counter!(telemetry::WOULD_REJECT_TOTAL.name, "what" => what).increment(1);
-    }
-
-    fn count_repair(&self, fault: Fault) {
-        let endpoint = Arc::clone(&self.matched.label);
-        let metric = telemetry::RESPONSES_REPAIRED_TOTAL.name;
-        metrics::counter!(metric, "endpoint" => endpoint, "reason" => fault.name()).increment(1);
-    }
-
-    /// A caller's mistakes are its own affair; a reply that should have been a good one is the host's.
-    fn log(&self, repair: &Repair, status: StatusCode) {
-        let (endpoint, id) = (&self.matched.label, &self.manner.id.0);
-        let (reason, said) = (repair.fault.name(), repair.said.as_deref().unwrap_or_default());
-        let status_code = status.as_u16();
-        if status.is_client_error() || matches!(repair.instead, Instead::Success { .. }) {
-            tracing::debug!(target: "selfheal", %endpoint, request_id = %id, reason, status_code, said, "A reply was made into JSON");
-        } else {
-            tracing::warn!(target: "selfheal", %endpoint, request_id = %id, reason, status_code, said, "A reply was not valid JSON and was replaced");
-        }
+    pub(super) fn state(&self) -> &State {
+        self.registry.state(&self.matched)
     }
 }
 
@@ -303,28 +223,40 @@ fn matched(registry: &Registry, parts: &Parts) -> Match {
     registry.endpoints.find(&parts.method, whole.path(), pattern)
 }
 
-fn ticket(registry: &Registry, matched: &Match, user: Option<Name>, manner: &Manner) -> Ticket {
-    let endpoint = &matched.endpoint;
-    let mut ticket = Ticket::new(endpoint.class)
+fn ticket(matched: &Match, class: Class, user: Option<Name>, manner: &Manner, deadline: Tick) -> Ticket {
+    let mut ticket = Ticket::new(class)
         .with_operation(Arc::clone(&matched.label))
         .with_request_id(Arc::clone(&manner.id.0))
-        .with_deadline(registry.clock.now() + endpoint.deadline);
+        .with_deadline(deadline);
     if let Some(user) = user {
         ticket = ticket.with_user(user);
     }
-    if let Some(queries) = endpoint.queries {
+    if let Some(queries) = matched.endpoint.queries {
         ticket = ticket.with_queries(queries);
     }
     ticket
 }
 
-/// Keeps of the handler's reply what is not about its body.
-fn inherit(ours: &mut Response, theirs: Response) {
-    let (parts, _) = theirs.into_parts();
-    let headers: HeaderMap = parts.headers;
-    reply::inherit(ours, headers);
-    let extensions = std::mem::replace(ours.extensions_mut(), parts.extensions);
-    ours.extensions_mut().extend(extensions);
+fn repeatable(mode: Mode, matched: &Match, parts: &Parts) -> Repeatable {
+    match mode {
+        Mode::Act | Mode::Observe if matched.endpoint.retry => {
+            replay::repeatable(&parts.method, &parts.headers)
+        }
+        Mode::Act | Mode::Observe | Mode::Off => Repeatable::Never,
+    }
+}
+
+fn wanted(
+    registry: &Registry,
+    mode: Mode,
+    matched: &Match,
+    user: Option<Name>,
+    parts: &Parts,
+) -> Option<Wanted> {
+    let fallback = matched.endpoint.fallback?;
+    let keeps = mode == Mode::Act && parts.method == Method::GET;
+    let key = registry.replies.key(fallback, user, parts).filter(|_| keeps)?;
+    Some(Wanted { key, asked: parts.headers.clone() })
 }
 
 /// The text of a panic, cut to what a log line bears.

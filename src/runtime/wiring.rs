@@ -135,14 +135,15 @@ impl Parts {
             host: Handle::current(),
         };
         let pools: Vec<_> = pools.into_iter().map(|(name, pool)| around.pool(name, pool)).collect();
-        let seed = RandomState::new().hash_one(config.service.name.as_str());
+        let seeds = RandomState::new();
         let around = breaker::Around { clock: clock.clone(), mode: mode.clone(), signals: signals.clone() };
-        let breakers = Breakers::new(Arc::default(), around, seed);
+        let breakers = Breakers::new(Arc::default(), around, seeds.hash_one("breakers"));
         let mut registry = Registry::new(endpoints)
+            .retry(&config.retry.policy(), seeds.hash_one("retry"))
             .identity(identity)
             .clock(clock.clone())
             .mode(mode.clone())
-            .jitter(Jitter::seeded(seed))
+            .jitter(Jitter::seeded(seeds.hash_one("jitter")))
             .impact(impact(&config, &pools));
         for pool in &pools {
             registry = registry.pool(Arc::clone(&pool.name), pool.gate.clone());

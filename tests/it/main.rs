@@ -12,6 +12,7 @@ mod api_errors;
 mod config;
 #[path = "../guarded/mod.rs"]
 mod guarded;
+mod healing_replies;
 mod http_layer;
 mod loop_of_healing;
 mod pool_exhaustion;

@@ -1,0 +1,156 @@
+//! The last good replies, for when a new one cannot be had.
+//!
+//! Not a cache that saves work: every request asks the handler, and what is kept here is given only in place of
+//! a failure (RFC 5861, stale-if-error), marked as such. Kept are whole 200 replies in JSON to a GET of an endpoint
+//! with a fallback, each for its [`Principal`]. What gives way first, when [`ENTRIES`] or [`BYTES`] are reached,
+//! is the store's affair: what is asked for often stays.
+//!
+//! After a failure the reply is asked for again in the background, once for all who want the same
+//! ([`Replies::refresh`]).
+
+use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+
+use axum::body::Bytes;
+use http::{HeaderMap, StatusCode, header, request::Parts};
+use moka::sync::Cache;
+use parking_lot::Mutex;
+use selfheal_actors::{clock::Tick, signal::Name};
+
+use super::{
+    cacheable::{self, Control, Vary},
+    policy::{Endpoint, Fallback},
+    principal::{Digests, Principal},
+};
+
+/// Replies that are kept at most.
+const ENTRIES: u64 = 10_000;
+/// Bytes that they take at most.
+const BYTES: u64 = 64 << 20;
+/// A longer path and query is not kept.
+const LONGEST_URI: usize = 2 << 10;
+/// A reply older than this is forgotten, whatever anybody says.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(86_400);
+/// Replies that are asked for again in the background at once; the next failure asks anew.
+const REFRESHES: usize = 64;
+
+/// Which reply it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key(Arc<(Principal, Box<str>)>);
+
+/// A reply that was good.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    at: Tick,
+    stale_for: Duration,
+    vary: Vary,
+}
+
+/// A reply that was good, as it is now.
+#[derive(Clone, Debug)]
+pub(crate) struct Stale {
+    pub(crate) kept: Arc<Kept>,
+    pub(crate) age: Duration,
+}
+
+/// All replies that are kept.
+pub(crate) struct Replies {
+    kept: Cache<Key, Arc<Kept>>,
+    refreshing: Arc<Mutex<HashSet<Key>>>,
+    digests: Digests,
+}
+
+/// The right to ask for a reply again. Given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Refresh {
+    key: Key,
+    all: Arc<Mutex<HashSet<Key>>>,
+}
+
+impl Replies {
+    pub(crate) fn new() -> Self {
+        // A short reply weighs as if it were of the average length, so that one bound holds both.
+        let weigh = |key: &Key, kept: &Arc<Kept>| {
+            let bytes = key.len() + kept.body.len() + kept.headers.len() * 64;
+            u32::try_from((bytes as u64).max(BYTES / ENTRIES)).unwrap_or(u32::MAX)
+        };
+        Self {
+            kept: Cache::builder().max_capacity(BYTES).weigher(weigh).build(),
+            refreshing: Arc::default(),
+            digests: Digests::default(),
+        }
+    }
+
+    /// Which reply a GET asks for; `None` if it is not to be kept. `user` is who shows an identity of its own.
+    pub(crate) fn key(&self, fallback: Fallback, user: Option<Name>, asked: &Parts) -> Option<Key> {
+        let uri = asked.uri.path_and_query().map_or("/", |uri| uri.as_str());
+        let principal = match fallback.public {
+            true => Principal::ANYBODY,
+            false => Principal::of(user, &asked.headers, &self.digests)?,
+        };
+        (uri.len() <= LONGEST_URI).then(|| Key(Arc::new((principal, uri.into()))))
+    }
+
+    /// Keeps a reply, if it may be kept. `asked` are the headers of the request.
+    pub(crate) fn keep(
+        &self,
+        key: &Key,
+        of: &Endpoint,
+        asked: &HeaderMap,
+        reply: (StatusCode, &HeaderMap, Bytes),
+        now: Tick,
+    ) {
+        let (status, headers, body) = reply;
+        let (control, Some(fallback)) = (Control::of(headers), of.fallback) else { return };
+        let is_private = control.private || (asked.contains_key(header::AUTHORIZATION) && !control.public);
+        let is_ours = status == StatusCode::OK && !headers.contains_key(header::SET_COOKIE);
+        if !is_ours || control.forbids || (fallback.public && is_private) {
+            return;
+        }
+        let Some(vary) = cacheable::vary(headers, asked) else { return };
+        let stale_for = control.stale_if_error.unwrap_or(fallback.stale_for);
+        let kept = Kept { headers: headers.clone(), body, at: now, stale_for, vary };
+        self.kept.insert(key.clone(), Arc::new(kept));
+    }
+
+    /// The last good reply to such a request.
+    pub(crate) fn find(&self, key: &Key, asked: &HeaderMap, now: Tick) -> Option<Stale> {
+        let kept = self.kept.get(key)?;
+        let age = now.since(kept.at);
+        (age < FORGOTTEN_AFTER && cacheable::answers(&kept.vary, asked)).then_some(Stale { kept, age })
+    }
+
+    /// The right to ask for it again, unless somebody does already or too many are asked for.
+    pub(crate) fn refresh(&self, key: &Key) -> Option<Refresh> {
+        let mut refreshing = self.refreshing.lock();
+        let is_first = refreshing.len() < REFRESHES && refreshing.insert(key.clone());
+        is_first.then(|| Refresh { key: key.clone(), all: Arc::clone(&self.refreshing) })
+    }
+}
+
+impl Stale {
+    /// Whether it is young enough to be given as the reply.
+    pub(crate) fn may_stand_in(&self) -> bool {
+        self.age <= self.kept.stale_for
+    }
+}
+
+impl Key {
+    fn len(&self) -> usize {
+        let (principal, uri) = &*self.0;
+        principal.len() + uri.len() + size_of::<Kept>()
+    }
+}
+
+impl Drop for Refresh {
+    fn drop(&mut self) {
+        self.all.lock().remove(&self.key);
+    }
+}
+
+impl fmt::Debug for Replies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replies").field("kept", &self.kept.entry_count()).finish_non_exhaustive()
+    }
+}
