@@ -6,6 +6,7 @@ use axum::response::Response;
 use http::StatusCode;
 use http_body::Body as _;
 use selfheal_actors::{
+    breaker::Outcome,
     error_class::ErrorClass,
     level::{Level, Mode},
     retry::{Failed, GiveUp, Repeatable, Verdict},
@@ -34,6 +35,9 @@ const REFRESHED_FOR: Duration = Duration::from_secs(60);
 impl Visit {
     /// A call has ended. What it came to decides about the circuit, and is the end of a retry if it was one.
     pub(crate) fn settle(&mut self, answer: &Answer) {
+        if let Some(permit) = self.permit.take() {
+            permit.settle(outcome(answer));
+        }
         if self.calls < 2 || answer.refused {
             return;
         }
@@ -251,6 +255,17 @@ impl Visit {
         let endpoint = Arc::clone(&self.matched.label);
         let metric = telemetry::FALLBACKS_TOTAL.name;
         metrics::counter!(metric, "endpoint" => endpoint, "source" => source).increment(1);
+    }
+}
+
+/// What a call says about the endpoint: nothing, if we refused it or its caller was wrong.
+fn outcome(answer: &Answer) -> Outcome {
+    if answer.error.is_none() {
+        Outcome::Success
+    } else if answer.refused || answer.is_callers_mistake() {
+        Outcome::Ignored
+    } else {
+        Outcome::Failure
     }
 }
 

@@ -5,10 +5,11 @@
 //! of the gate, a pool that timed out, a database that is full or down become a 503 (or 429) that says when to
 //! come back. Everything else is a bug: 500, its text in the log and not in the reply.
 
-use std::{error::Error, fmt, io};
+use std::{error::Error, fmt, io, time::Duration};
 
 use axum::response::{IntoResponse, Response};
 use selfheal_actors::{
+    breaker::{self, Rejection},
     error_class::ErrorClass,
     gate::{Reason, Refusal},
 };
@@ -102,6 +103,9 @@ fn known(error: &(dyn Error + 'static)) -> Option<Problem> {
     if let Some(refusal) = error.downcast_ref::<Refusal>() {
         return Some(refused(refusal));
     }
+    if let Some(rejection) = error.downcast_ref::<Rejection>() {
+        return Some(rejected(rejection));
+    }
     match error.downcast_ref::<db::Error>() {
         Some(db::Error::Refused(refusal)) => Some(refused(refusal)),
         Some(db::Error::Sqlx(error)) => by_database(error),
@@ -154,6 +158,18 @@ pub(crate) fn refused(refusal: &Refusal) -> Problem {
         Reason::Closed => Code::StoreDown,
     };
     Problem::new(code).after(refusal.retry_after).refused()
+}
+
+/// The problem that a circuit's rejection is. One that is forced open for good says so for half a minute.
+pub(crate) fn rejected(rejection: &Rejection) -> Problem {
+    const FORCED: Duration = Duration::from_secs(30);
+    let code = match rejection.reason {
+        breaker::Reason::Open | breaker::Reason::HalfOpenFull | breaker::Reason::ForcedOpen => {
+            Code::CircuitOpen
+        }
+        breaker::Reason::Shed => Code::Shed,
+    };
+    Problem::new(code).after(Some(rejection.retry_after.unwrap_or(FORCED))).refused()
 }
 
 /// An error and its causes on one line.

@@ -114,6 +114,8 @@ pub struct Match {
     pub place: usize,
     /// A configured pattern, or [`OTHER`].
     pub label: Name,
+    /// The pattern that axum's router has matched, of a request that no configured pattern matches.
+    pub route: Option<Name>,
 }
 
 /// An endpoint that cannot be matched.
@@ -181,7 +183,8 @@ impl Endpoints {
             .and_then(|pattern| self.labels.get(pattern))
             .or_else(|| found.map(|_| &endpoint.path))
             .unwrap_or(&self.other);
-        Match { endpoint: Arc::clone(endpoint), place, label: Arc::clone(label) }
+        let route = matched.filter(|_| found.is_none()).map(Name::from);
+        Match { endpoint: Arc::clone(endpoint), place, label: Arc::clone(label), route }
     }
 
     fn router(&self, method: &Method) -> &Router<usize> {

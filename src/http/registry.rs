@@ -7,6 +7,7 @@
 use std::{fmt, sync::Arc};
 
 use selfheal_actors::{
+    breaker::{Breaker, Breakers},
     clock::Clock,
     dice::Dice,
     gate::Gate,
@@ -41,6 +42,7 @@ pub struct Registry {
     /// The replies to requests with an `Idempotency-Key`.
     pub(crate) keys: Keys,
     gates: Vec<(Name, Gate)>,
+    breakers: Option<Breakers>,
     /// One for each of the endpoints, in their order.
     states: Vec<State>,
 }
@@ -61,6 +63,7 @@ impl Registry {
             ids: RequestIds::default(),
             impact: Impact::default(),
             gates: Vec::new(),
+            breakers: None,
         }
     }
 
@@ -75,7 +78,10 @@ impl Registry {
     /// service gives something random, a test a number.
     #[must_use]
     pub fn retry(mut self, policy: &retry::Policy, seed: u64) -> Self {
-        self.states = states(&self.endpoints, policy, seed);
+        let policies = states(&self.endpoints, policy, seed);
+        for (state, new) in self.states.iter_mut().zip(policies) {
+            state.retries = new.retries;
+        }
         self
     }
 
@@ -112,6 +118,24 @@ impl Registry {
     pub fn impact(mut self, impact: Impact) -> Self {
         self.impact = impact;
         self
+    }
+
+    /// Calls of an endpoint pass its circuit, which has its label. A route that is not listed has one under its own
+    /// pattern, if axum's router has matched it.
+    #[must_use]
+    pub fn breakers(mut self, breakers: Breakers) -> Self {
+        let listed = self.endpoints.all().split_last().map_or(0, |(_, listed)| listed.len());
+        for (endpoint, state) in self.endpoints.all().iter().zip(&mut self.states).take(listed) {
+            state.circuit = Some(breakers.endpoint(&endpoint.path));
+        }
+        self.breakers = Some(breakers);
+        self
+    }
+
+    /// The circuit that a request passes.
+    pub(crate) fn circuit(&self, matched: &Match) -> Option<Breaker> {
+        let own = self.state(matched).circuit.as_ref();
+        own.cloned().or_else(|| Some(self.breakers.as_ref()?.endpoint(matched.route.as_ref()?)))
     }
 
     pub(crate) fn state(&self, matched: &Match) -> &State {

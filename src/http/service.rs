@@ -150,7 +150,7 @@ where
 
     fn once(&mut self, mut visit: Visit, request: Request<Body>) -> HealFuture<S> {
         if let Err(answer) = visit.begin() {
-            return HealFuture::answered(visit, answer);
+            return HealFuture::answered(visit, *answer);
         }
         match visit.run(|| self.inner.call(request)) {
             Ok(handler) => HealFuture::of(Some(visit), None, Stage::Handling { handler }),
@@ -319,7 +319,7 @@ where
         let mut this = self.project();
         let (Some(visit), Some(again)) = (this.visit, this.again) else { return };
         let stage = match visit.begin() {
-            Err(answer) => Stage::Answered { answer: Some(answer) },
+            Err(answer) => Stage::Answered { answer: Some(*answer) },
             Ok(()) => {
                 let request = again.request();
                 match visit.run(|| again.service.call(request)) {

@@ -21,6 +21,7 @@ use axum::{
 use http::{Extensions, HeaderMap, Method, request::Parts};
 use http_body::Body as _;
 use selfheal_actors::{
+    breaker::{Permit, Rejection},
     clock::Tick,
     gate::{Entered, Ticket},
     level::{Class, Mode},
@@ -60,6 +61,8 @@ pub(crate) struct Visit {
     pub(super) claim: Option<idempotency::Claim>,
     /// Held while it asks for a reply again in the background.
     pub(super) _refresh: Option<cache::Refresh>,
+    /// The right to make the call at hand.
+    pub(super) permit: Option<Permit>,
     entered: Option<Entered>,
 }
 
@@ -120,6 +123,7 @@ impl Visit {
             key: key.clone().ok().flatten(),
             claim: None,
             _refresh: None,
+            permit: None,
             entered: None,
         };
         parts.extensions.insert(Inside(Arc::clone(registry)));
@@ -149,6 +153,7 @@ impl Visit {
             key: None,
             claim: None,
             _refresh: Some(refresh),
+            permit: None,
             entered: None,
         }
     }
@@ -157,20 +162,29 @@ impl Visit {
     ///
     /// # Errors
     /// With the answer, if one of them says no.
-    pub(crate) fn begin(&mut self) -> Result<(), Answer> {
+    pub(crate) fn begin(&mut self) -> Result<(), Box<Answer>> {
         if self.calls > 0 {
             self.ticket = self.ticket.clone().with_attempt(self.calls);
         }
         if let Some(gate) = self.registry.gate(&self.matched.endpoint) {
             let entered = gate.enter(&self.ticket);
             self.entered =
-                Some(entered.map_err(|refusal| Answer::problem(failure::refused(&refusal), None))?);
+                Some(entered.map_err(|refusal| Box::new(Answer::problem(failure::refused(&refusal), None)))?);
+        }
+        if let Some(circuit) = self.registry.circuit(&self.matched).filter(|_| self.mode != Mode::Off) {
+            self.permit = Some(circuit.admit_owned().map_err(|rejection| self.rejected(&rejection))?);
         }
         if self.calls == 0 && self.mode != Mode::Off {
             self.state().retries.called(self.registry.clock.now());
         }
         self.calls += 1;
         Ok(())
+    }
+
+    /// What is not called is not waited for.
+    fn rejected(&mut self, rejection: &Rejection) -> Box<Answer> {
+        self.leave();
+        Box::new(Answer::problem(failure::rejected(rejection), None))
     }
 
     /// Between two calls it holds nothing.

@@ -140,6 +140,7 @@ impl Parts {
         let breakers = Breakers::new(Arc::default(), around, seeds.hash_one("breakers"));
         let mut registry = Registry::new(endpoints)
             .retry(&config.retry.policy(), seeds.hash_one("retry"))
+            .breakers(breakers.clone())
             .identity(identity)
             .clock(clock.clone())
             .mode(mode.clone())

@@ -15,9 +15,12 @@ use selfheal::{
     retry,
 };
 use selfheal_actors::{
+    breaker::{Around, Breakers},
+    circuit::Circuit,
     clock::Clock,
     gate::{Change, Gate},
     level::{Class, Mode, ModeCell},
+    signal::Signals,
 };
 use tokio::time::{Instant, sleep};
 
@@ -120,17 +123,27 @@ struct Lab {
 fn lab_with(endpoint: Endpoint, policy: &retry::Policy, acts: impl IntoIterator<Item = Act>) -> Lab {
     let mode = ModeCell::new(Mode::Act);
     let gate = gate(10, &mode);
+    let script = Script::new(acts);
+    let app = app(endpoint, policy, &script, &gate, |registry| registry);
+    Lab { app, gate, script }
+}
+
+fn app(
+    endpoint: Endpoint,
+    policy: &retry::Policy,
+    script: &Script,
+    gate: &Gate,
+    with: impl FnOnce(Registry) -> Registry,
+) -> Router {
     let endpoints = Endpoints::new(vec![endpoint], Endpoint::unlisted()).expect("it is valid");
     let registry = Registry::new(endpoints)
         .retry(policy, 0)
         .clock(Clock::tokio())
-        .mode(mode)
         .jitter(selfheal::http::Jitter::off())
         .pool("main", gate.clone());
-    let script = Script::new(acts);
     let played = script.clone();
     let route = any(move |request: Request<Body>| played.clone().play(request));
-    Lab { app: Router::new().route("/api/x", route).layer(layer(registry)), gate, script }
+    Router::new().route("/api/x", route).layer(layer(with(registry)))
 }
 
 fn lab(endpoint: Endpoint, acts: impl IntoIterator<Item = Act>) -> Lab {
@@ -447,4 +460,51 @@ async fn what_a_caller_has_begun_under_a_key_is_brought_to_its_end_though_he_goe
     let reply = lab.send(request("POST", Some("k"), "a")).await;
     assert_eq!((reply.json()["task"].clone(), lab.script.calls()), (7.into(), 1), "and finds what was done");
     assert_eq!(lab.gate.stats().in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_is_answered_from_what_is_kept_and_closes_once_a_probe_succeeds() {
+    let (lab, breakers) =
+        with_circuits(lab(cached(), [ok(r#"{"n":1}"#), status(500)]), &retry::Policy::never());
+    assert_eq!(lab.get().await.0, 200);
+    let circuit = breakers.endpoint("/api/x");
+    for failures in 1..=6 {
+        let shows = if failures > 5 { Circuit::Open } else { Circuit::Closed };
+        assert_eq!((lab.get().await.0, circuit.shows()), (200, shows), "{failures} failures");
+    }
+    let calls = lab.script.calls();
+    let reply = lab.send(get_as("/api/x", "ann")).await;
+    assert_eq!((&reply.json()["cached"], &reply.json()["retryAfter"]), (&true.into(), &30.into()));
+    let refused = lab.send(get_as("/api/x", "bob")).await;
+    assert_eq!((refused.status().as_u16(), &refused.json()["code"]), (503, &"circuit_open".into()));
+    assert_eq!((refused.header("retry-after"), lab.script.calls()), ("30", calls));
+    lab.script.then(ok(r#"{"n":2}"#));
+    sleep(S(31)).await;
+    assert_eq!(lab.send(get_as("/api/x", "ann")).await.json(), serde_json::json!({ "n": 2 }));
+    assert_eq!(circuit.shows(), Circuit::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_mistakes_refusals_and_callers_who_leave_open_no_circuit() {
+    let (lab, breakers) = with_circuits(lab(endpoint(), [status(404)]), &retry::Policy::never());
+    for _ in 0..20 {
+        assert_eq!(lab.get().await.0, 404);
+    }
+    lab.script.then(Act::Hang);
+    for _ in 0..20 {
+        let gone = tokio::time::timeout(S(1), lab.send(get_as("/api/x", "ann"))).await;
+        assert!(gone.is_err());
+    }
+    let view = breakers.endpoint("/api/x").view();
+    assert_eq!((view.shows, view.counts.calls), (Circuit::Closed, 0));
+    assert_eq!((view.totals.ignored, view.totals.cancelled), (20, 20));
+}
+
+/// The same, with a circuit for each endpoint.
+fn with_circuits(lab: Lab, policy: &retry::Policy) -> (Lab, Breakers) {
+    let mode = ModeCell::new(Mode::Act);
+    let around = Around { clock: Clock::tokio(), mode: mode.clone(), signals: Signals::none() };
+    let breakers = Breakers::new(Arc::default(), around, 0);
+    let app = app(cached(), policy, &lab.script, &lab.gate, |registry| registry.breakers(breakers.clone()));
+    (Lab { app, ..lab }, breakers)
 }
