@@ -91,7 +91,14 @@ impl<DB: Backend> Lease<DB> {
         // While the gate orders nothing one may have waited for it in sqlx's own queue: that is no hold.
         permit.connected();
         let mut lease = Self::new(connection, permit, shared, runtime);
-        lease.bind().await?;
+        // Nothing of the caller's has been sent yet, so a connection that is of no use costs nobody anything.
+        if let Err(error) = lease.bind().await {
+            if classify(&error) != ErrorClass::Interrupted && !is_poisoned(&error) {
+                return Err(error);
+            }
+            lease.shared.doubt.raise();
+            lease.replace().await?;
+        }
         Ok(lease)
     }
 
@@ -113,15 +120,9 @@ impl<DB: Backend> Lease<DB> {
         // Until the server has said so, nobody knows how the session is bound.
         self.state = State::Unfit;
         let shared = Arc::clone(&self.shared);
-        match shared.answered(DB::bind(&mut self.connection, within)).await? {
-            // The statement that follows finds it out, and replaces the connection.
-            Err(error) if is_poisoned(&error) => {}
-            outcome => {
-                let session = outcome?;
-                self.bound = true;
-                self.listed = self.permit.as_ref().and_then(|permit| shared.culprits.list(permit, session));
-            }
-        }
+        let session = shared.answered(DB::bind(&mut self.connection, within)).await??;
+        self.bound = true;
+        self.listed = self.permit.as_ref().and_then(|permit| shared.culprits.list(permit, session));
         self.state = State::Fit;
         Ok(())
     }
