@@ -64,7 +64,7 @@ async fn without(lab: &mut Lab, setting: &Setting) -> Result<Without, Box<dyn Er
     let observer = lab.observer().await?;
     let (mut pools, mut services) = (Vec::new(), Vec::new());
     for _ in 0..if observer.is_some() { 2 } else { 1 } {
-        let pool = service::plain_pool(lab.url()).await?;
+        let pool = service::plain_pool(lab.url())?;
         service::warm_plain(&pool).await?;
         services.push(Service::start(app::plain(&pool, HOLD)).await?);
         pools.push(pool);

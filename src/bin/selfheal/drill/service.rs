@@ -47,18 +47,22 @@ impl Service {
 }
 
 /// A pool as sqlx makes it, apart from its size and patience.
-pub(crate) async fn plain_pool(url: &str) -> Result<Plain, sqlx::Error> {
+pub(crate) fn plain_pool(url: &str) -> Result<Plain, sqlx::Error> {
     if url.starts_with("postgres") {
         let options = PgPoolOptions::new().max_connections(POOL_MAX).acquire_timeout(ACQUIRE_TIMEOUT);
-        options.connect(url).await.map(Plain::Postgres)
+        // Not eagerly: on a busy machine the first connection may take longer than its callers will wait.
+        options.connect_lazy(url).map(Plain::Postgres)
     } else {
         let options = SqlitePoolOptions::new().max_connections(POOL_MAX).acquire_timeout(ACQUIRE_TIMEOUT);
-        options.connect_with(sqlite::options(url)?).await.map(Plain::Sqlite)
+        Ok(Plain::Sqlite(options.connect_lazy_with(sqlite::options(url)?)))
     }
 }
 
 /// As many connections as the base load needs, and twice that fits the server: the plain services share it.
 pub(crate) const WARM: u32 = 40;
+
+/// So often a connection is tried before a drill begins.
+const PREPARING: u32 = 20;
 
 /// Opens connections of a plain pool.
 pub(crate) async fn warm_plain(pool: &Plain) -> Result<(), sqlx::Error> {
@@ -97,12 +101,21 @@ pub(crate) async fn close(pool: &Plain) {
 ///
 /// # Errors
 ///
-/// If one cannot be had within the pool's patience.
+/// If one cannot be had within many times the pool's patience: a busy machine opens them slowly, and that is not what
+/// is drilled.
 pub(crate) async fn warm<DB: sqlx::Database>(pool: &sqlx::Pool<DB>, count: u32) -> Result<(), sqlx::Error> {
     let mut opening = JoinSet::new();
     for _ in 0..count {
         let pool = pool.clone();
-        opening.spawn(async move { pool.acquire().await });
+        opening.spawn(async move {
+            for _ in 0..PREPARING {
+                match pool.acquire().await {
+                    Err(sqlx::Error::PoolTimedOut) => {}
+                    outcome => return outcome,
+                }
+            }
+            pool.acquire().await
+        });
     }
     // All are held until the last one is there, so that none is handed out twice.
     let mut held = Vec::new();
