@@ -70,6 +70,7 @@ impl Args {
     pub(crate) fn contenders(&self, scenario: &Scenario) -> Vec<Kind> {
         let by_default = |kind: &Kind| match kind {
             Kind::SqlxDefault => scenario.key == "A2",
+            Kind::Unbound => scenario.key == "C",
             Kind::Raw1 | Kind::Observe => ["A2", "D"].contains(&scenario.key),
             Kind::Raw30 | Kind::Tower | Kind::Bulkhead | Kind::Adaptive | Kind::Flag => true,
             Kind::PgBouncer | Kind::Auto | Kind::Static => true,

@@ -143,8 +143,8 @@ impl Calls {
             // A timer has whole milliseconds; the deadline has not.
             Ok(Ok(())) if self.clock.now() > deadline => Outcome::Late,
             Ok(Ok(())) => Outcome::Done,
+            Ok(Err(Fault::Ended)) | Err(_) => Outcome::Late,
             Ok(Err(fault)) => Outcome::Failed(fault),
-            Err(_) => Outcome::Late,
         }
     }
 }

@@ -15,7 +15,8 @@ use crate::{
     scenario::{Phase, Scenario},
 };
 
-/// Goodput is taken from so long after the beginning of a phase: what was begun before is done by then.
+/// Goodput is taken from so long after the beginning of a phase: what was begun before is done by then. Dashboards all
+/// come at the beginning, and are done within the phase: there it is taken from all of it.
 const SETTLED: Duration = Duration::from_millis(500);
 /// Mitigation and recovery are looked for in steps of this.
 const BIN: Duration = Duration::from_millis(500);
@@ -173,9 +174,11 @@ impl Seen<'_> {
                 .filter(|(shot, fate)| shot.class == Class::Critical && fate.outcome == Outcome::Done)
                 .map(|(shot, fate)| fate.took.saturating_sub(Duration::from_secs_f64(shot.work_seconds())))
         };
+        let dashboards = self.due(begins, ends).any(|(shot, _)| shot.is_dashboard());
+        let settled = if dashboards { begins } else { begins + SETTLED };
         let of = |class| self.success(begins, ends, |shot| shot.class == class && !shot.is_dashboard());
         Part {
-            goodput: self.goodput(begins + SETTLED, ends, slots),
+            goodput: self.goodput(settled, ends, slots),
             critical: of(Class::Critical).lost(),
             wait_p50: percentile(waits(), 0.5),
             wait_p99: percentile(waits(), 0.99),
@@ -196,7 +199,8 @@ impl Seen<'_> {
             .filter(|(_, fate)| fate.outcome == Outcome::Done && (from..to).contains(&fate.known));
         let done: f64 = done.map(|(shot, _)| shot.work_seconds()).sum();
         let offered: f64 = self.due(from, to).map(|(shot, _)| shot.work_seconds()).sum();
-        done / offered.min(f64::from(slots) * (to - from).as_secs_f64())
+        // The sum of nothing is -0.
+        (done + 0.0) / offered.min(f64::from(slots) * (to - from).as_secs_f64())
     }
 
     fn success(&self, from: Duration, to: Duration, of: impl Fn(&Shot) -> bool) -> Success {

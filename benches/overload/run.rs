@@ -62,13 +62,15 @@ async fn measure(
 
 /// The trouble of the scenario, at its time.
 async fn trouble(fixture: &Fixture, scenario: &Scenario, start: Tick) -> Result<(), Box<dyn Error>> {
-    if scenario.trouble == Trouble::None {
-        return Ok(());
+    let press = start + scenario.lead.length();
+    match scenario.trouble {
+        Trouble::None => return Ok(()),
+        // It takes its time, and must have taken what it takes when the press begins.
+        Trouble::Outsider(_) => sleep_until(start).await,
+        Trouble::Stall => sleep_until(press).await,
     }
-    let begins = start + scenario.lead.length();
-    sleep_until(begins).await;
     let troubled = fixture.trouble(scenario.trouble).await?;
-    sleep_until(begins + scenario.press.length()).await;
+    sleep_until(press + scenario.press.length()).await;
     drop(troubled);
     Ok(())
 }

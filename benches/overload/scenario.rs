@@ -123,6 +123,13 @@ impl Scenario {
         self.lead.seconds + self.press.seconds + self.after.seconds
     }
 
+    /// The same with phases of so many seconds.
+    pub(crate) const fn lasting(mut self, lead: f64, press: f64, after: f64) -> Self {
+        self.lead.seconds = lead;
+        self.after.seconds = after;
+        self.pressed_for(press)
+    }
+
     /// The same with a press of `seconds`.
     pub(crate) const fn pressed_for(mut self, seconds: f64) -> Self {
         self.press.seconds = seconds;
@@ -173,6 +180,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         },
         Scenario {
             trouble: Trouble::Outsider(60),
+            // So low that no more connections are opened than the outsider leaves.
+            lead: Phase::new(1.0, 0.2),
             ..of(
                 "D",
                 "somebody else takes 60 of the 97 sessions; what is left is loaded 1.5 times",

@@ -15,7 +15,10 @@ pub(crate) const CONTENDERS: [Kind; 3] = [Kind::Raw30, Kind::Tower, Kind::Auto];
 /// Where, in less than a minute.
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let of = |key| scenario::all().into_iter().filter(move |scenario| scenario.key == key);
-    of("A2").map(|scenario| scenario.pressed_for(4.0)).chain(of("B")).collect()
+    of("A2")
+        .map(|scenario| scenario.lasting(0.5, 3.0, 1.0))
+        .chain(of("B").map(|b| b.lasting(0.5, 5.0, 0.0)))
+        .collect()
 }
 
 /// What does not hold.

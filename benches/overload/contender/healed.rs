@@ -29,8 +29,13 @@ pub(crate) struct Healed {
 }
 
 impl Healed {
-    pub(crate) async fn start(fixture: &Fixture, open: u32, config: &str) -> Result<Self, Box<dyn Error>> {
-        let pool = PgHealPool::builder().max(SLOTS).connect(&fixture.url()).await?;
+    pub(crate) async fn start(
+        fixture: &Fixture,
+        open: u32,
+        config: &str,
+        ends: bool,
+    ) -> Result<Self, Box<dyn Error>> {
+        let pool = PgHealPool::builder().max(SLOTS).end_at_deadline(ends).connect(&fixture.url()).await?;
         warm(pool.unguarded(), open).await?;
         let config = Config::load(&Source::text("overload.toml", config))?;
         let heal = Heal::builder().config(config).pool(POOL, &pool).start().await?;

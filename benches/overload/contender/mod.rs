@@ -44,6 +44,8 @@ pub(crate) enum Fault {
     ServerFull,
     /// No connection within the pool's own time.
     PoolTimedOut,
+    /// The server has ended the statement (SQLSTATE 57014), because its caller has gone or is about to.
+    Ended,
     /// Any other error of the database.
     Database,
 }
@@ -58,6 +60,7 @@ impl From<&sqlx::Error> for Fault {
         }
         match error.as_database_error().and_then(|error| error.code()) {
             Some(code) if code == "53300" => Self::ServerFull,
+            Some(code) if code == "57014" => Self::Ended,
             _ => Self::Database,
         }
     }
@@ -81,12 +84,13 @@ pub(crate) enum Kind {
     Flag,
     PgBouncer,
     Auto,
+    Unbound,
     Static,
     Observe,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::SqlxDefault,
         Self::Raw30,
         Self::Raw1,
@@ -96,6 +100,7 @@ impl Kind {
         Self::Flag,
         Self::PgBouncer,
         Self::Auto,
+        Self::Unbound,
         Self::Static,
         Self::Observe,
     ];
@@ -111,6 +116,7 @@ impl Kind {
             Self::Flag => "flag",
             Self::PgBouncer => "pgbouncer",
             Self::Auto => "auto",
+            Self::Unbound => "unbound",
             Self::Static => "static",
             Self::Observe => "observe",
         }
@@ -131,6 +137,9 @@ impl Kind {
                 "PgBouncer in front: transaction pooling, 90 connections, query_wait_timeout 1 s, 400 clients"
             }
             Self::Auto => "selfheal",
+            Self::Unbound => {
+                "selfheal with end_at_deadline(false): statements of callers who have gone run on"
+            }
             Self::Static => "selfheal with reserve = \"static\"",
             Self::Observe => "selfheal in mode observe: it decides and counts, and acts on nothing",
         }
@@ -147,6 +156,10 @@ impl Kind {
             warm(&pool, open).await?;
             Ok::<_, sqlx::Error>(pool)
         };
+        let healed = async |config, ends| {
+            let healed = healed::Healed::start(fixture, open, config, ends).await?;
+            Ok::<Arc<dyn Contender>, Box<dyn Error>>(Arc::new(healed))
+        };
         let long = Duration::from_secs(30);
         Ok(match self {
             Self::SqlxDefault => {
@@ -162,9 +175,10 @@ impl Kind {
             Self::Adaptive => Arc::new(resilience::adaptive(pool(long).await?)?),
             Self::Flag => Arc::new(flag::Flagged::new(pool(long).await?)),
             Self::PgBouncer => Arc::new(bouncer::Bounced::start(fixture, open).await?),
-            Self::Auto => Arc::new(healed::Healed::start(fixture, open, "").await?),
-            Self::Static => Arc::new(healed::Healed::start(fixture, open, healed::STATIC).await?),
-            Self::Observe => Arc::new(healed::Healed::start(fixture, open, healed::OBSERVE).await?),
+            Self::Auto => healed("", true).await?,
+            Self::Unbound => healed("", false).await?,
+            Self::Static => healed(healed::STATIC, true).await?,
+            Self::Observe => healed(healed::OBSERVE, true).await?,
         })
     }
 }
