@@ -10,6 +10,9 @@ mod client;
 mod contender;
 mod figures;
 mod fixture;
+#[path = "../../tests/pg/keeper.rs"]
+#[expect(clippy::expect_used, reason = "it is shared with the tests, which fail so")]
+mod keeper;
 mod load;
 mod plan;
 mod report;
