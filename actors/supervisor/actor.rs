@@ -3,15 +3,17 @@
 //!
 //! What ractor does that this file has to know:
 //! - `kill` shows as a *termination* with the reason "killed"; an aborted task as "`actor_task_cancelled`".
-//! - A `pre_start` that fails raises no event: only the future that was waiting for it knows. So children are
-//!   started in a task of their own, which reports; dropping it gives the start up.
+//! - A `pre_start` that fails raises no event: only the future that was waiting for it knows. `launch.rs` has it.
 //! - Events go before messages, so the end of a child may be heard of before its start.
 //! - An actor that stops still has its children in `post_stop`, but hears nothing of them there; after it they
 //!   are killed. So a supervisor that is stopped from outside ends its children there, in reverse, gracefully.
 //! - Names are global to the process and are freed late, so children have none: they are found by id here.
 //! - Timers and tasks outlive the actor that made them: they are aborted when its state is dropped.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent};
 use tokio::{
@@ -23,9 +25,10 @@ use tokio::{
 use super::{
     event::{Effect, End, Event, Refused, Verb},
     handle::{Ask, Children, Command},
+    launch::{Launched, Launcher},
     machine::Machine,
     root::{Context, NotUp},
-    spec::{ChildSpec, Returned, Start, StartContext},
+    spec::{ChildSpec, Returned},
     view::Change,
 };
 use crate::{
@@ -49,13 +52,9 @@ pub(super) struct Arguments {
 }
 
 /// What the shell's own tasks report to it. Each is in flight at most once a child, and once for the timer.
-enum Report {
+pub(super) enum Report {
     Boot,
-    Start {
-        id: Name,
-        generation: u64,
-        result: Result<ActorCell, Name>,
-    },
+    Start(Launched),
     /// A child was seen to be gone; only while the supervisor itself is being stopped from outside.
     Gone(ActorId),
     Timer(u64),
@@ -68,12 +67,14 @@ pub(super) struct Shell {
     context: Context,
     life: u64,
     runtime: Handle,
-    starts: HashMap<Name, Start>,
-    starting: HashMap<(Name, u64), AbortHandle>,
-    live: HashMap<(Name, u64), Live>,
-    ids: HashMap<ActorId, (Name, u64)>,
+    launcher: Launcher,
+    /// By generation, of which no two children have the same.
+    live: BTreeMap<u64, Live>,
+    ids: BTreeMap<ActorId, (Name, u64)>,
     /// Ends that were heard of while starts were under way, and may be of those.
     early: HashMap<ActorId, Exit>,
+    /// Actors that have come, with their generation, to be shown.
+    come: Vec<(u64, ActorCell)>,
     reports: mpsc::UnboundedReceiver<Report>,
     report: mpsc::UnboundedSender<Report>,
     commands: Mailbox<Command>,
@@ -108,6 +109,7 @@ impl Actor for Supervisor {
     }
 
     async fn handle(&self, _: ActorRef<Wake>, _: Wake, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
+        shell.launcher.refresh();
         while let Ok(report) = shell.reports.try_recv() {
             shell.hear(report);
         }
@@ -123,6 +125,7 @@ impl Actor for Supervisor {
         event: SupervisionEvent,
         shell: &mut Shell,
     ) -> Result<(), ActorProcessingErr> {
+        shell.launcher.refresh();
         match event {
             SupervisionEvent::ActorFailed(cell, error) => shell.gone(cell.get_id(), failure(&error)),
             SupervisionEvent::ActorTerminated(cell, _, reason) => {
@@ -144,6 +147,7 @@ impl Actor for Supervisor {
         while shell.end.is_some()
             && let Some(report) = shell.reports.recv().await
         {
+            shell.launcher.refresh();
             shell.hear(report);
         }
         Ok(())
@@ -161,11 +165,11 @@ impl Shell {
             context,
             life,
             runtime: Handle::current(),
-            starts: children.into_iter().map(|child| (child.policy.id, child.start)).collect(),
-            starting: HashMap::new(),
-            live: HashMap::new(),
-            ids: HashMap::new(),
+            launcher: Launcher::new(children),
+            live: BTreeMap::new(),
+            ids: BTreeMap::new(),
             early: HashMap::new(),
+            come: Vec::new(),
             reports,
             report,
             commands,
@@ -185,10 +189,14 @@ impl Shell {
     fn hear(&mut self, report: Report) {
         match report {
             Report::Boot => self.feed(Event::Boot),
-            Report::Start { id, generation, result } => self.settled(id, generation, result),
+            Report::Start(launched) => {
+                let now = self.context.clock.now();
+                self.settled(launched, now);
+                self.finish(now);
+            }
             Report::Gone(actor) => {
-                let key = self.ids.get(&actor);
-                let killed = key.and_then(|key| self.live.get(key)).is_some_and(|live| live.killed);
+                let of = self.ids.get(&actor);
+                let killed = of.and_then(|(_, of)| self.live.get(of)).is_some_and(|live| live.killed);
                 self.gone(actor, if killed { Exit::Killed } else { Exit::Shutdown });
             }
             Report::Timer(number) if number == self.timers => {
@@ -199,34 +207,46 @@ impl Shell {
         }
     }
 
-    /// Asks the machine, does what it says, and shows what has changed.
+    /// Asks the machine, does what it says and what follows from it at once, and shows what has changed. All of
+    /// it is one moment.
     fn feed(&mut self, event: Event) {
-        let effects = self.machine.on(event, self.context.clock.now());
-        for effect in effects {
+        let now = self.context.clock.now();
+        self.decide(event, now);
+        self.finish(now);
+    }
+
+    fn decide(&mut self, event: Event, now: Tick) {
+        for effect in self.machine.on(event, now) {
             self.perform(effect);
+        }
+    }
+
+    fn finish(&mut self, now: Tick) {
+        while let Some(launched) = self.launcher.launched() {
+            self.settled(launched, now);
         }
         let changes = self.machine.changes();
         for change in &changes {
             if let Change::Gone(id) = change
                 && !self.machine.knows(id)
             {
-                self.starts.remove(id);
+                self.launcher.forget(id);
             }
         }
-        self.context.children.apply(self.machine.name(), self.life, changes);
+        self.context.children.apply(self.machine.name(), self.life, changes, &mut self.come);
         self.arm();
     }
 
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Start { id, generation } => self.start(id, generation),
-            Effect::Stop { id, generation, .. } => {
-                if let Some(live) = self.live.get(&(id, generation)) {
+            Effect::Stop { generation, .. } => {
+                if let Some(live) = self.live.get(&generation) {
                     live.cell.stop(Some(Exit::Shutdown.name().into()));
                 }
             }
-            Effect::Kill { id, generation } => self.kill(id, generation),
-            Effect::Abandon { id, generation } => self.forget(&id, generation),
+            Effect::Kill { generation, .. } => self.kill(generation),
+            Effect::Abandon { generation, .. } => self.forget(generation),
             Effect::Emit(signal) => self.context.signals.emit(signal),
             Effect::Reply { request, result } => {
                 if let Some(reply) = self.asked.remove(&request) {
@@ -242,91 +262,85 @@ impl Shell {
         }
     }
 
-    /// Starts a child in a task of its own, so that a start that hangs holds up nobody.
+    /// Starts a child.
     ///
     /// A supervisor whose thread was blocked may come to itself when another tree has long taken its place. What it
     /// would start now would bind the mailboxes of what runs there, so it ends instead, and its children with it.
     fn start(&mut self, id: Name, generation: u64) {
-        if !self.context.children.is_newest(self.machine.name(), self.life) {
-            return self.myself.kill();
+        if self.context.children.is_newest(self.machine.name(), self.life) {
+            self.launcher.launch(id, generation, &self.myself, &self.report, &self.runtime);
+        } else {
+            self.myself.kill();
         }
-        let Some(start) = self.starts.get(&id) else { return };
-        let start = Arc::clone(start);
-        let context = StartContext { supervisor: self.myself.get_cell(), generation };
-        let mut answer = Answer {
-            report: self.report.clone(),
-            to: self.myself.clone(),
-            of: Some((id.clone(), generation)),
-        };
-        let task = self.runtime.spawn(async move {
-            let result = start(context).await;
-            answer.give(result.map_err(|error| error.to_string().into()));
-        });
-        self.starting.insert((id, generation), task.abort_handle());
     }
 
-    fn settled(&mut self, id: Name, generation: u64, result: Result<ActorCell, Name>) {
-        self.starting.remove(&(Arc::clone(&id), generation));
+    fn settled(&mut self, Launched { id, generation, result }: Launched, now: Tick) {
+        self.launcher.settle(generation);
         match result {
-            Ok(cell) => self.started(id, generation, cell),
-            Err(error) => self.feed(Event::StartFailed { id, generation, error }),
+            Ok(cell) => self.started(id, generation, cell, now),
+            Err(error) => self.decide(Event::StartFailed { id, generation, error }, now),
         }
-        if self.starting.is_empty() {
+        if self.launcher.is_idle() {
             self.early.clear();
         }
     }
 
-    fn started(&mut self, id: Name, generation: u64, cell: ActorCell) {
+    fn started(&mut self, id: Name, generation: u64, cell: ActorCell, now: Tick) {
         let actor = cell.get_id();
-        self.live.insert((Arc::clone(&id), generation), Live { cell: cell.clone(), killed: false });
+        self.live.insert(generation, Live { cell: cell.clone(), killed: false });
         self.ids.insert(actor, (Arc::clone(&id), generation));
-        self.context.children.set_cell(self.machine.name(), &id, generation, Some(cell.clone()));
-        self.feed(Event::Started { id, generation });
+        self.come.push((generation, cell.clone()));
+        self.decide(Event::Started { id, generation }, now);
         if let Some(exit) = self.early.remove(&actor) {
-            self.gone(actor, exit);
+            self.ended(actor, exit, now);
         } else if self.myself.get_status() == ActorStatus::Stopping {
             self.watch(cell);
         }
     }
 
-    /// An actor has ended. Strangers are remembered while there are starts that they may belong to.
     fn gone(&mut self, actor: ActorId, exit: Exit) {
+        let now = self.context.clock.now();
+        self.ended(actor, exit, now);
+        self.finish(now);
+    }
+
+    /// An actor has ended. Strangers are remembered while there are starts that they may belong to.
+    fn ended(&mut self, actor: ActorId, exit: Exit, now: Tick) {
         match self.ids.get(&actor).cloned() {
             Some((id, generation)) => {
-                self.forget(&id, generation);
-                self.feed(Event::Exited { id, generation, exit });
+                self.forget(generation);
+                self.decide(Event::Exited { id, generation, exit }, now);
             }
-            None if self.starting.is_empty() => {}
+            None if self.launcher.is_idle() => {}
             None => {
                 self.early.insert(actor, exit);
             }
         }
     }
 
-    fn kill(&mut self, id: Name, generation: u64) {
-        let key = (id, generation);
-        if let Some(live) = self.live.get_mut(&key) {
+    fn kill(&mut self, generation: u64) {
+        if let Some(live) = self.live.get_mut(&generation) {
             live.killed = true;
             live.cell.kill();
-        } else if let Some(task) = self.starting.remove(&key) {
-            task.abort();
+        } else {
+            self.launcher.give_up(generation);
         }
     }
 
-    fn forget(&mut self, id: &Name, generation: u64) {
-        if let Some(live) = self.live.remove(&(Arc::clone(id), generation)) {
+    fn forget(&mut self, generation: u64) {
+        if let Some(live) = self.live.remove(&generation) {
             self.ids.remove(&live.cell.get_id());
-            self.context.children.set_cell(self.machine.name(), id, generation, None);
         }
     }
 
     fn command(&mut self, Command { ask, reply }: Command) {
         let verb = match ask {
             Ask::Start(child) => {
-                if !self.machine.knows(&child.policy.id) {
-                    self.starts.insert(Arc::clone(&child.policy.id), child.start);
+                let policy = child.policy.clone();
+                if !self.machine.knows(&policy.id) {
+                    self.launcher.add(child);
                 }
-                Verb::Start(child.policy)
+                Verb::Start(policy)
             }
             Ask::Stop(id) => Verb::Stop(id),
             Ask::Restart(id) => Verb::Restart(id),
@@ -361,16 +375,16 @@ impl Shell {
         });
     }
 
-    /// Sets the timer anew if another moment is the next.
+    /// Sees to it that the timer goes off when something is due. One that goes off too early finds nothing to do,
+    /// and is set anew: that is once in a while, where calling it off would be at every start that succeeds.
     fn arm(&mut self) {
-        let due = self.machine.next_timer();
-        if due == self.timer.as_ref().map(|(due, _)| *due) {
+        let Some(due) = self.machine.next_timer() else { return };
+        if self.timer.as_ref().is_some_and(|(armed, _)| *armed <= due) {
             return;
         }
         if let Some((_, timer)) = self.timer.take() {
             timer.abort();
         }
-        let Some(due) = due else { return };
         self.timers += 1;
         let (wait, number) = (due.since(self.context.clock.now()), self.timers);
         let (report, myself) = (self.report.clone(), self.myself.clone());
@@ -384,7 +398,6 @@ impl Shell {
 
 impl Drop for Shell {
     fn drop(&mut self) {
-        self.starting.values().for_each(AbortHandle::abort);
         if let Some((_, timer)) = &self.timer {
             timer.abort();
         }
@@ -392,28 +405,7 @@ impl Drop for Shell {
     }
 }
 
-/// What a start has come to. It is given in any case: a start that panics or is given up has failed.
-struct Answer {
-    report: mpsc::UnboundedSender<Report>,
-    to: ActorRef<Wake>,
-    of: Option<(Name, u64)>,
-}
-
-impl Answer {
-    fn give(&mut self, result: Result<ActorCell, Name>) {
-        if let Some((id, generation)) = self.of.take() {
-            post(&self.report, &self.to, Report::Start { id, generation, result });
-        }
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.give(Err("its start panicked, or was given up".into()));
-    }
-}
-
-fn post(report: &mpsc::UnboundedSender<Report>, to: &ActorRef<Wake>, what: Report) {
+pub(super) fn post(report: &mpsc::UnboundedSender<Report>, to: &ActorRef<Wake>, what: Report) {
     let _ = report.send(what);
     let _ = to.cast(Wake);
 }

@@ -38,6 +38,8 @@ pub(super) struct Child {
     due: Option<Tick>,
     starts: u64,
     abandoned: bool,
+    /// Whether it is to be shown otherwise than before.
+    changed: bool,
 }
 
 /// What a child does.
@@ -88,6 +90,25 @@ impl Child {
         now.since(self.since)
     }
 
+    fn has_changed(&mut self, key: Key, changed: &mut Vec<Key>) {
+        if !std::mem::replace(&mut self.changed, true) {
+            changed.push(key);
+        }
+    }
+
+    fn view(&self, supervisor: &Name) -> ChildView {
+        ChildView {
+            supervisor: supervisor.clone(),
+            id: self.policy.id.clone(),
+            state: self.state(),
+            generation: self.generation,
+            starts: self.starts,
+            restarts: self.restarts,
+            last_exit: self.last_exit.clone(),
+            since: self.since,
+        }
+    }
+
     fn state(&self) -> ChildState {
         match self.life {
             Life::Down | Life::Ended(_) if self.abandoned => ChildState::Abandoned,
@@ -107,7 +128,8 @@ pub(super) struct Table {
     keys: HashMap<Name, Key>,
     next: Key,
     timers: BTreeSet<(Tick, Key)>,
-    changed: BTreeSet<Key>,
+    /// Each once.
+    changed: Vec<Key>,
     gone: Vec<Name>,
 }
 
@@ -131,9 +153,10 @@ impl Table {
             due: None,
             starts: 0,
             abandoned: false,
+            changed: true,
         };
         self.children.insert(key, child);
-        self.changed.insert(key);
+        self.changed.push(key);
         key
     }
 
@@ -142,7 +165,7 @@ impl Table {
         let child = self.children.remove(&key)?;
         self.keys.remove(&child.policy.id);
         self.disarm(key, child.due);
-        self.changed.remove(&key);
+        self.changed.retain(|changed| *changed != key);
         self.gone.push(child.policy.id.clone());
         Some(child)
     }
@@ -156,8 +179,9 @@ impl Table {
     }
 
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Child> {
-        self.changed.insert(key);
-        self.children.get_mut(&key)
+        let child = self.children.get_mut(&key)?;
+        child.has_changed(key, &mut self.changed);
+        Some(child)
     }
 
     /// All children, in start order.
@@ -181,9 +205,9 @@ impl Table {
         child.life = life;
         child.due = due;
         child.since = now;
+        child.has_changed(key, &mut self.changed);
         self.disarm(key, before);
         self.timers.extend(due.map(|due| (due, key)));
-        self.changed.insert(key);
     }
 
     /// Begins a start of the child and gives it its generation.
@@ -219,25 +243,22 @@ impl Table {
     /// What is to be shown otherwise than before.
     pub(super) fn changes(&mut self, supervisor: &Name) -> Vec<Change> {
         let mut changes: Vec<_> = self.gone.drain(..).map(Change::Gone).collect();
-        for key in std::mem::take(&mut self.changed) {
-            changes.extend(self.view(key, supervisor).map(Change::Shown));
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.sort_unstable();
+        for key in changed.drain(..) {
+            if let Some(child) = self.children.get_mut(&key) {
+                child.changed = false;
+                changes.push(Change::Shown(child.view(supervisor)));
+            }
         }
+        // The room is kept for the next time.
+        self.changed = changed;
         changes
     }
 
     /// A child as it is shown.
     pub(super) fn view(&self, key: Key, supervisor: &Name) -> Option<ChildView> {
-        let child = self.children.get(&key)?;
-        Some(ChildView {
-            supervisor: supervisor.clone(),
-            id: child.policy.id.clone(),
-            state: child.state(),
-            generation: child.generation,
-            starts: child.starts,
-            restarts: child.restarts,
-            last_exit: child.last_exit.clone(),
-            since: child.since,
-        })
+        self.children.get(&key).map(|child| child.view(supervisor))
     }
 
     fn disarm(&mut self, key: Key, due: Option<Tick>) {

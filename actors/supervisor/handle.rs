@@ -152,29 +152,31 @@ impl Children {
         life * LIFE
     }
 
-    pub(super) fn apply(&self, supervisor: &Name, life: u64, changes: Vec<Change>) {
+    /// Shows what has changed, with the actors that have come since, in one piece.
+    pub(super) fn apply(
+        &self,
+        supervisor: &Name,
+        life: u64,
+        changes: Vec<Change>,
+        come: &mut Vec<(u64, ActorCell)>,
+    ) {
         if changes.is_empty() {
             return;
         }
         let mut tree = self.0.tree.lock();
         for change in changes {
             match change {
-                Change::Shown(view) => tree.show(view, life),
+                Change::Shown(view) => {
+                    let of = come.iter().position(|(generation, _)| *generation == view.generation);
+                    let cell = of.map(|of| come.swap_remove(of).1);
+                    tree.show(view, life, cell);
+                }
                 Change::Gone(id) => tree.forget(supervisor, &id, life),
             }
         }
         drop(tree);
+        come.clear();
         self.0.changed.notify_waiters();
-    }
-
-    /// The live actor of a child, if this generation is the one that is shown.
-    pub(super) fn set_cell(&self, supervisor: &Name, id: &Name, generation: u64, cell: Option<ActorCell>) {
-        let mut tree = self.0.tree.lock();
-        if let Some(entry) =
-            tree.entry_mut(supervisor, id).filter(|entry| entry.view.generation == generation)
-        {
-            entry.cell = cell;
-        }
     }
 
     /// A supervisor's life is over, and with it those of its children, however it ended.
@@ -201,18 +203,15 @@ impl Tree {
         self.entries.get(self.places.get(&(supervisor.into(), id.into()))?)
     }
 
-    fn entry_mut(&mut self, supervisor: &Name, id: &Name) -> Option<&mut Entry> {
-        self.entries.get_mut(self.places.get(&(Arc::clone(supervisor), Arc::clone(id)))?)
-    }
-
-    fn show(&mut self, view: ChildView, life: u64) {
+    /// `cell`: the actor, if it has come since the last time.
+    fn show(&mut self, view: ChildView, life: u64, cell: Option<ActorCell>) {
         let key = (Arc::clone(&view.supervisor), Arc::clone(&view.id));
         let place = *self.places.entry(key).or_insert_with(|| {
             self.next += 1;
             self.next
         });
         let Some(entry) = self.entries.get_mut(&place) else {
-            self.entries.insert(place, Entry { view, life, before: (0, 0), cell: None });
+            self.entries.insert(place, Entry { view, life, before: (0, 0), cell });
             return;
         };
         if entry.life > life {
@@ -222,7 +221,9 @@ impl Tree {
             entry.before.0 += entry.view.starts;
             entry.before.1 += entry.view.restarts;
             entry.life = life;
-            entry.cell = None;
+        }
+        if cell.is_some() || entry.view.generation < view.generation || !view.state.has_actor() {
+            entry.cell = cell;
         }
         let last_exit = view.last_exit.clone().or_else(|| entry.view.last_exit.take());
         entry.view = ChildView { last_exit, generation: view.generation.max(entry.view.generation), ..view };

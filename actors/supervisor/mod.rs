@@ -25,6 +25,7 @@ mod actor;
 mod child;
 mod event;
 mod handle;
+mod launch;
 mod machine;
 mod plan;
 mod policy;

@@ -47,6 +47,11 @@ pub enum ChildState {
 }
 
 impl ChildState {
+    /// Whether its actor may still be there.
+    pub(super) const fn has_actor(self) -> bool {
+        matches!(self, Self::Up | Self::Starting | Self::Stopping)
+    }
+
     /// The state's name, as in the API.
     #[must_use]
     pub const fn name(self) -> &'static str {

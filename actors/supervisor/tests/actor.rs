@@ -339,3 +339,34 @@ async fn a_tree_that_was_left_behind_starts_nobody_beside_its_successor() {
     world.order("s", "a", Do::Panic);
     world.again("s", "a", generation).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn children_beyond_those_that_are_started_at_once_start_in_order_too() {
+    let world = World::new();
+    let ids: Vec<_> = (0..100).map(|n| format!("w{n}")).collect();
+    let root = world.start(world.spec("s", Policy::default(), &ids.join(" "))).await;
+    let started: Vec<_> = ids.iter().map(|id| format!("+{id}")).collect();
+    assert_eq!(world.told(), started.join(" "));
+    assert!(world.context.children.all().iter().all(|view| view.state == ChildState::Up));
+    assert!(ids.iter().all(|id| world.context.children.cell("s", id).is_some()));
+    drop(root);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_fails_for_ever_without_a_pause_leaves_the_supervisor_an_ear() {
+    let world = World::new();
+    let policy = Policy { max_restarts: u32::MAX, backoff: Backoff::NONE, ..Policy::default() };
+    let works = world.worker(ChildPolicy::permanent("a")).start;
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let start: Start =
+        Arc::new(move |context| match first.swap(false, std::sync::atomic::Ordering::AcqRel) {
+            true => works(context),
+            false => Box::pin(async { Err("not again".into()) }),
+        });
+    let children = vec![ChildSpec { policy: ChildPolicy::permanent("a"), start }];
+    let _root = world.start(SupervisorSpec { name: "s".into(), policy, children }).await;
+    world.order("s", "a", Do::Panic);
+    world.context.children.until(|children| (children.find("s", "a")?.starts > 100).then_some(())).await;
+    world.context.children.ask("s", Ask::Stop("a".into())).await.expect("it is heard");
+    assert_eq!(world.context.children.find("s", "a").expect("it is known").state, ChildState::Down);
+}
