@@ -153,7 +153,11 @@ impl<DB: Backend> HealTransaction<DB> {
         let runtime = lease.runtime().clone();
         let (answer, answered) = oneshot::channel();
         let task = async move {
-            let outcome = how(&mut lease.connection).await;
+            let within = lease.shared().give_back_within;
+            // A server that has died without a word would never say how it ended, and the permit would be lost.
+            let outcome = tokio::time::timeout(within, how(&mut lease.connection)).await;
+            let outcome =
+                outcome.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
             let conclusion = outcome.as_ref().err().map(|error| lease.weigh(error));
             let _ = answer.send(outcome);
             if let Some(conclusion) = conclusion {

@@ -3,7 +3,7 @@
 //! `describe` is part of sqlx's trait if sqlx is built with `macros`. This crate always builds it so: features are
 //! unified over a whole build, and without it a host that turns them on could not compile us.
 
-use std::panic::Location;
+use std::{panic::Location, sync::Arc};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::{FutureExt, TryStreamExt, future, stream};
@@ -82,7 +82,11 @@ impl<'p, DB: Backend> Executor<'p> for &'p HealPool<DB> {
     {
         let parameters = parameters.to_vec();
         let call = self.clone().call(Location::caller(), move |lease| {
-            async move { DB::prepare(&mut lease.connection, sql, &parameters).await }.boxed()
+            async move {
+                let shared = Arc::clone(lease.shared());
+                shared.answered(DB::prepare(&mut lease.connection, sql, &parameters)).await?
+            }
+            .boxed()
         });
         call.boxed()
     }
@@ -93,8 +97,13 @@ impl<'p, DB: Backend> Executor<'p> for &'p HealPool<DB> {
     where
         'p: 'e,
     {
-        let call =
-            self.clone().call(Location::caller(), move |lease| DB::describe(&mut lease.connection, sql));
+        let call = self.clone().call(Location::caller(), move |lease| {
+            async move {
+                let shared = Arc::clone(lease.shared());
+                shared.answered(DB::describe(&mut lease.connection, sql)).await?
+            }
+            .boxed()
+        });
         call.boxed()
     }
 }

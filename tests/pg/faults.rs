@@ -106,6 +106,25 @@ async fn recovers(pool: &PgHealPool, gate: &Gate) {
     assert!(gate.invariants().is_empty(), "{:?}", gate.invariants());
 }
 
+/// The answer never comes, and nobody waits for it for ever: neither the caller nor the permit.
+#[tokio::test]
+async fn a_commit_into_a_black_hole_ends() {
+    let Some(server) = server() else { return };
+    let database = server.database().await;
+    let proxy = Proxy::to(database.options().get_port()).await;
+    let build = PgHealPool::builder().max(MAX).statement_timeout(Duration::from_millis(100));
+    let pool = build.connect_with(database.options().port(proxy.port())).await.expect("it connects");
+    let gate = guard(&pool, MAX, Signals::none());
+    let mut transaction = pool.with(critical()).begin().await.expect("a transaction");
+    transaction.execute("create table t (id int)").await.expect("a table");
+    proxy.set(Toxic::BlackHole);
+    let ended = tokio::time::timeout(BOUND, transaction.commit()).await.expect("it ends");
+    let Err(Error::Sqlx(error)) = ended else { panic!("{ended:?}") };
+    assert_eq!(classify(&error), ErrorClass::Interrupted, "nobody knows whether it is permanent");
+    proxy.set(Toxic::None);
+    recovers(&pool, &gate).await;
+}
+
 #[tokio::test]
 async fn latency() {
     survives(Toxic::Latency(Duration::from_millis(50)), Outcome::Late).await;
