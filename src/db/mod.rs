@@ -25,6 +25,7 @@ mod probe;
 mod settings;
 mod share;
 mod statement;
+mod supply;
 mod usage;
 
 pub use backend::{Backend, ConnectOptionsOf};
