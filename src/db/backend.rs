@@ -15,7 +15,7 @@ use sqlx::{
 };
 
 use super::{
-    census::{self, Census},
+    census::{self, Census, Wanted},
     settings::{Gap, Settings},
     statement::Owned,
 };
@@ -85,13 +85,13 @@ pub trait Backend: Database<Arguments: Clone + 'static, Statement: 'static> + se
         held: Duration,
     ) -> BoxFuture<'_, Result<bool, sqlx::Error>>;
 
-    /// Who is connected to the server; `None` where there is none. Says meanwhile, to other gates, that the pool of
-    /// `options` wants `want` connections.
+    /// Who is connected to the server; `None` where there is none. Says meanwhile, to other gates, what is
+    /// `wanted` for the pool of `options`.
     #[doc(hidden)]
     fn census<'c>(
         conn: &'c mut Self::Connection,
         options: &'c ConnectOptionsOf<Self>,
-        want: u32,
+        wanted: Wanted,
     ) -> BoxFuture<'c, Result<Option<Census>, sqlx::Error>>;
 }
 
@@ -193,10 +193,10 @@ impl Backend for Postgres {
     fn census<'c>(
         conn: &'c mut Self::Connection,
         options: &'c PgConnectOptions,
-        want: u32,
+        wanted: Wanted,
     ) -> BoxFuture<'c, Result<Option<Census>, sqlx::Error>> {
         let name = options.get_application_name().unwrap_or_default();
-        Box::pin(async move { census::take(conn, name, want).await.map(Some) })
+        Box::pin(async move { census::take(conn, name, wanted).await.map(Some) })
     }
 }
 
@@ -238,7 +238,7 @@ impl Backend for Sqlite {
     fn census<'c>(
         _: &'c mut Self::Connection,
         _: &'c SqliteConnectOptions,
-        _: u32,
+        _: Wanted,
     ) -> BoxFuture<'c, Result<Option<Census>, sqlx::Error>> {
         Box::pin(async { Ok(None) })
     }

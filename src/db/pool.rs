@@ -26,6 +26,7 @@
 
 use std::{
     fmt,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
     panic::Location,
     sync::{Arc, atomic::AtomicU32},
     time::Duration,
@@ -98,6 +99,8 @@ pub struct HealPool<DB: Backend> {
 /// What all handles of a pool share.
 pub(super) struct Shared<DB: Backend> {
     pub(super) pool: Pool<DB>,
+    /// Tells this pool from others on the same server.
+    pub(super) number: u32,
     pub(super) health: Health,
     pub(super) failover: Failover,
     pub(super) nesting: Arc<Nesting>,
@@ -152,6 +155,7 @@ impl<DB: Backend> HealPool<DB> {
         }
         let max = pool.options().get_max_connections();
         Self::new(Shared {
+            number: number(),
             health: Health::new(),
             failover: Failover::new(Clock::tokio()),
             nesting: Arc::default(),
@@ -178,6 +182,7 @@ impl<DB: Backend> HealPool<DB> {
     pub(super) fn own(pool: Pool<DB>, settings: &Settings, doubt: Arc<Doubt>, bounded: bool) -> Self {
         let statement = settings.statement_timeout.saturating_add(GRACE);
         Self::new(Shared {
+            number: number(),
             health: Health::new(),
             failover: Failover::new(Clock::tokio()),
             nesting: Arc::default(),
@@ -310,6 +315,11 @@ impl<DB: Backend> Shared<DB> {
         let below = self.binds_below?;
         bound::needed(permit, self.attached().gate.params().level()).filter(|&bound| bound < below)
     }
+}
+
+/// As good as unique on a server.
+fn number() -> u32 {
+    RandomState::new().build_hasher().finish() as u32
 }
 
 impl Attached {

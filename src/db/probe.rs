@@ -15,7 +15,13 @@ use selfheal_actors::level::Mode;
 use sqlx::{ConnectOptions, Connection};
 
 use super::{
-    backend::Backend, census::Census, classify::sqlstate, error::Error, health, pool::Shared, share::Want,
+    backend::Backend,
+    census::{Census, Wanted},
+    classify::sqlstate,
+    error::Error,
+    health,
+    pool::Shared,
+    share::Want,
 };
 
 /// What the server has, and what of it the pool may use.
@@ -60,7 +66,8 @@ impl<DB: Backend> Probe<DB> {
     /// connections that the pool has if that is because the server is full.
     pub async fn server_truth(&mut self) -> Result<Option<ServerTruth>, Error> {
         let (max, wanted) = (self.shared.max, self.wanted());
-        let (census, connection) = tokio::time::timeout(health::PATIENCE * 2, self.ask(wanted))
+        let said = Wanted { pool: self.shared.number, connections: wanted };
+        let (census, connection) = tokio::time::timeout(health::PATIENCE * 2, self.ask(said))
             .await
             .map_err(|_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))??;
         self.connection = Some(connection);
@@ -96,7 +103,7 @@ impl<DB: Backend> Probe<DB> {
     }
 
     /// The connection is put back by the caller, once it is known to be at rest.
-    async fn ask(&mut self, wanted: u32) -> Result<(Option<Census>, DB::Connection), sqlx::Error> {
+    async fn ask(&mut self, wanted: Wanted) -> Result<(Option<Census>, DB::Connection), sqlx::Error> {
         let options = self.shared.pool.connect_options();
         let mut connection = match self.connection.take() {
             Some(connection) => connection,

@@ -5,7 +5,7 @@ use std::process::Command;
 use selfheal::db::{PgHealPool, Probe};
 use selfheal_actors::signal::Signals;
 use serde_json::Value;
-use sqlx::Postgres;
+use sqlx::{Connection as _, PgConnection, Postgres};
 
 use crate::{
     guarded::{eventually, guard, patient},
@@ -66,6 +66,33 @@ async fn who_came_first_gives_back_what_it_has_above_its_part() {
         second_probe.close().await;
         quiet(&database).await;
     }
+}
+
+/// Others came first and have everything: the pool's own idle connection makes room for the question.
+#[tokio::test]
+async fn a_full_server_is_asked_all_the_same_and_the_pool_makes_do() {
+    let Some(server) = server() else { return };
+    let database = server.alone().await;
+    let (pool, mut probe) = pool(&database, "desk").await;
+    let mut others = Vec::new();
+    while let Ok(other) = PgConnection::connect_with(&database.options()).await {
+        others.push(other);
+    }
+    assert_eq!(look(&mut probe).await, (1, 1), "96 others, and 2 to keep free");
+    eventually("given up", || pool.usage().size == 0).await;
+    probe.close().await;
+
+    // Now there is none to give up, once somebody else has taken that slot.
+    let mut late = pool.probe();
+    let error = loop {
+        others.extend(PgConnection::connect_with(&database.options()).await);
+        match late.server_truth().await {
+            Ok(_) => late = pool.probe(),
+            Err(error) => break error,
+        }
+    };
+    late.make_do(&error);
+    assert_eq!(pool.gate().stats().limit, 1, "{error}");
 }
 
 /// Sessions end a moment after their connections are closed.
