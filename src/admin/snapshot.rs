@@ -64,6 +64,10 @@ pub struct Server {
     pub max: u32,
     /// Of these, kept for superusers.
     pub reserved: u32,
+    /// The pool's fair part of it. The limit is less while others still hold some of it.
+    pub share: u32,
+    /// Other pools that share it in the same way.
+    pub peers: u32,
 }
 
 /// A supervised child at one moment.

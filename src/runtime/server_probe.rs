@@ -27,6 +27,9 @@ use crate::{
 const EVERY: Duration = Duration::from_millis(500);
 /// How often where other processes share it: what one of them gives back is another's within two looks.
 const SHARED: Duration = Duration::from_millis(250);
+/// All of them together ask it at most forty times a second, until each asks every other second.
+const EACH: Duration = Duration::from_millis(25);
+const RAREST: Duration = Duration::from_secs(2);
 /// So often it is asked at the start, until others have given back what is ours.
 const FIRST_LOOKS: u32 = 8;
 
@@ -101,8 +104,8 @@ impl<DB: Backend> Actor for ServerProbe<DB> {
         while let Some(message) = asking.asked.mailbox.take() {
             match message {
                 Message::Ask => {
-                    let shared = asking.ask().await.is_some_and(|truth| truth.peers > 0);
-                    asking.rest(if shared { SHARED } else { EVERY });
+                    let peers = asking.ask().await.map_or(0, |truth| truth.peers);
+                    asking.rest(pause(peers));
                 }
                 Message::Fault(fault) => fault.happen().await?,
             }
@@ -111,13 +114,19 @@ impl<DB: Backend> Actor for ServerProbe<DB> {
     }
 }
 
+/// Until it is asked again, with so many others.
+fn pause(peers: u32) -> Duration {
+    if peers == 0 { EVERY } else { EACH.saturating_mul(peers).clamp(SHARED, RAREST) }
+}
+
 impl<DB: Backend> Asking<DB> {
     /// Asks, and does what follows.
     async fn ask(&mut self) -> Option<ServerTruth> {
         match self.asked.probe.server_truth().await {
             Ok(Some(truth)) => {
                 self.asked.probe.apply(&truth);
-                let server = admin::Server { used: truth.used, max: truth.max, reserved: truth.reserved };
+                let ServerTruth { used, max, reserved, share, peers, .. } = truth;
+                let server = admin::Server { used, max, reserved, share, peers };
                 self.asked.census.store(Some(Arc::new(server)));
                 Some(truth)
             }
@@ -138,5 +147,18 @@ impl<DB: Backend> Asking<DB> {
             mailbox.tell(Message::Ask);
         });
         self.next = Some(next.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_there_are_the_more_rarely_each_asks() {
+        assert_eq!(pause(0), EVERY);
+        assert_eq!(pause(1), SHARED, "what one gives back is another's soon");
+        assert_eq!(pause(40), Duration::from_secs(1));
+        assert_eq!(pause(u32::MAX), RAREST);
     }
 }

@@ -52,7 +52,7 @@ fn tokens() -> Access {
 }
 
 fn reading(gate: &Gate) -> Reading {
-    let server = Some(Server { used: 12, max: 100, reserved: 3 });
+    let server = Some(Server { used: 12, max: 100, reserved: 3, share: 95, peers: 0 });
     Reading {
         service: "desk".into(),
         at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600),
