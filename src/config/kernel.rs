@@ -3,10 +3,15 @@
 //! The kernel does not know the config, and its policies have knobs that no file sets (timeouts of starts and
 //! stops, when a monitor counts as blind): those keep the kernel's defaults.
 
-use selfheal_actors::{backoff, gate, pool_monitor, retry, supervisor, user_limit};
+use std::time::Duration;
+
+use selfheal_actors::{
+    backoff, breaker, gate, pool_monitor, retry, supervisor, threshold::Threshold, user_limit,
+};
 
 use super::{
-    policy::{Config, Reserve},
+    breaker::{AfterMaxWait, Breaker, Count, Decide, HalfOpen, Share, Window},
+    policy::{Config, Endpoint, Reserve},
     retry::{Delays, Growth, Jitter, Retry},
     supervision::{AutoShutdown, Backoff, Child, Restart, Strategy, Supervision, Tree},
 };
@@ -69,6 +74,79 @@ impl Retry {
         let budget = retry::Budget { ratio: budget.ratio, per_second: budget.per_second };
         let jitter = self.jitter.map(Into::into).unwrap_or_default();
         retry::Policy { delays, jitter, attempts, inline_attempts, budget }
+    }
+}
+
+impl Endpoint {
+    /// The policy of the endpoint's circuit, where all others have `all`.
+    #[must_use]
+    pub fn breaker(&self, all: &Breaker) -> breaker::Policy {
+        self.breaker.as_ref().map_or_else(|| all.policy(), |keys| keys.over(all).policy())
+    }
+}
+
+impl Breaker {
+    /// The policy of circuits that have none of their own.
+    #[must_use]
+    pub fn policy(&self) -> breaker::Policy {
+        breaker::Policy {
+            window: self.window.policy(),
+            failure_rate: self.failure_rate.policy(),
+            failures: self.failures.policy(),
+            calls: self.calls.policy(),
+            consecutive_failures: self.consecutive_failures.as_ref().map(Count::policy),
+            slow_call: self.slow_call,
+            slow_rate: self.slow_rate.as_ref().map(Share::policy),
+            open_for: self.open_for,
+            open_growth: self.open_growth,
+            open_max: self.open_max,
+            open_jitter: self.open_jitter,
+            half_open_automatically: self.half_open_automatically,
+            half_open: self.half_open.policy(),
+        }
+    }
+}
+
+impl Window {
+    fn policy(&self) -> breaker::Window {
+        let last = self.last.unwrap_or(Duration::from_secs(10));
+        let by_time = || breaker::Window::Time { last, buckets: self.buckets.unwrap_or(10) };
+        self.calls.map_or_else(by_time, breaker::Window::Calls)
+    }
+}
+
+impl Share {
+    fn policy(&self) -> Threshold {
+        let at_least = || Threshold::AtLeast(self.at_least.unwrap_or(1.0));
+        self.above.map_or_else(at_least, Threshold::Above)
+    }
+}
+
+impl Count {
+    fn policy(&self) -> Threshold {
+        let at_least = || Threshold::AtLeast(self.at_least.unwrap_or(1).into());
+        self.above.map_or_else(at_least, |above| Threshold::Above(above.into()))
+    }
+}
+
+impl HalfOpen {
+    fn policy(&self) -> breaker::HalfOpen {
+        match self.decide.unwrap_or_default() {
+            Decide::Count => breaker::HalfOpen::Count {
+                probes: self.probes.unwrap_or(1),
+                successes: self.successes.unwrap_or(1),
+                failures: self.failures.unwrap_or(1),
+                probe_timeout: self.probe_timeout.unwrap_or(Duration::from_secs(10)),
+            },
+            Decide::Rate => breaker::HalfOpen::Rate {
+                probes: self.probes.unwrap_or(4),
+                max_wait: self.max_wait.unwrap_or(Duration::from_secs(1)),
+                after_max_wait: match self.after_max_wait.unwrap_or_default() {
+                    AfterMaxWait::Open => breaker::AfterMaxWait::Open,
+                    AfterMaxWait::Closed => breaker::AfterMaxWait::Closed,
+                },
+            },
+        }
     }
 }
 
@@ -177,6 +255,7 @@ mod tests {
         assert_eq!(config.pool_monitor("main"), pool_monitor::Policy::default());
         assert_eq!(config.supervision.policy(), supervisor::Policy::default());
         assert_eq!(config.retry.policy(), retry::Policy::default());
+        assert_eq!(config.breaker.policy(), breaker::Policy::default());
     }
 
     #[test]
@@ -198,6 +277,16 @@ mod tests {
             [supervision]
             strategy = \"one_for_all\"
             backoff = { initial = \"1s\" }
+            [breaker]
+            open_for = \"7s\"
+            window = { calls = 50 }
+            slow_call = \"1s\"
+            [[endpoints]]
+            path = \"/x\"
+            [endpoints.breaker]
+            failures = { at_least = 3 }
+            window = { last = \"1m\", buckets = 6 }
+            half_open = { decide = \"rate\", probes = 5, after_max_wait = \"closed\" }
             [[tree]]
             name = \"s\"
             auto_shutdown = \"all_significant\"
@@ -213,13 +302,21 @@ mod tests {
         assert_eq!(config.pool_monitor("other").warning, 0.85);
 
         let retry = config.retry.policy();
-        assert_eq!(
-            retry.delays,
-            retry::Delays::Listed([10, 1_000].map(std::time::Duration::from_millis).into())
-        );
+        assert_eq!(retry.delays, retry::Delays::Listed([10, 1_000].map(Duration::from_millis).into()));
         assert_eq!(retry.jitter, retry::Jitter::Equal);
         assert_eq!(retry.budget, retry::Budget { ratio: 0.5, per_second: 1.0 });
         assert_eq!(retry.check(), Ok(()));
+        let all = config.breaker.policy();
+        assert_eq!((all.window, all.open_for.as_secs()), (breaker::Window::Calls(50), 7));
+        let one = config.endpoints[0].breaker(&config.breaker);
+        assert_eq!(
+            (one.failures, one.open_for, one.slow_call),
+            (Threshold::AtLeast(3.0), all.open_for, all.slow_call)
+        );
+        assert_eq!(one.window, breaker::Window::Time { last: Duration::from_secs(60), buckets: 6 });
+        let (max_wait, after_max_wait) = (Duration::from_secs(1), breaker::AfterMaxWait::Closed);
+        assert_eq!(one.half_open, breaker::HalfOpen::Rate { probes: 5, max_wait, after_max_wait });
+        assert_eq!((all.check(), one.check()), (Ok(()), Ok(())));
 
         let own = config.supervision.policy();
         assert_eq!((own.strategy, own.backoff.initial.as_secs()), (supervisor::Strategy::OneForAll, 1));

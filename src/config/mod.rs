@@ -19,6 +19,7 @@
 //! becomes 4), and a key with a bracket in it can make it abort the process. It only sees what has passed.
 
 mod accept;
+mod breaker;
 #[cfg(feature = "cli")]
 mod carets;
 mod document;
@@ -40,6 +41,7 @@ mod target;
 mod validate;
 mod value;
 
+pub use breaker::{AfterMaxWait, Breaker, BreakerKeys, Count, Decide, HalfOpen, Share, Window};
 #[cfg(feature = "cli")]
 pub use carets::Look;
 pub use environment::Environment;

@@ -15,6 +15,7 @@ use selfheal_actors::level::{Class, Mode};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    breaker::{Breaker, BreakerKeys},
     retry::Retry,
     supervision::{Supervision, Tree},
     value::{self, Secret, duration},
@@ -41,6 +42,9 @@ pub struct Config {
     pub endpoints: Vec<Endpoint>,
     /// How calls that have failed are made again.
     pub retry: Retry,
+    /// When circuits open, for how long, and what closes them. `[endpoints.breaker]` has the same keys, for one
+    /// endpoint.
+    pub breaker: Breaker,
     /// How many queries are combined into one.
     pub batching: Batching,
     /// How the runtime restarts its own actors.
@@ -230,6 +234,10 @@ pub struct Endpoint {
     pub public: bool,
     /// Whether callers may be shown what an error page of the handler says; it is always logged.
     pub expose_upstream: bool,
+    /// The endpoint's own circuit: any key of `[breaker]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = [{ "open_for": "10s" }]))]
+    pub breaker: Option<BreakerKeys>,
 }
 
 impl Default for Endpoint {
@@ -247,6 +255,7 @@ impl Default for Endpoint {
             stale_for: Duration::from_secs(3_600),
             public: false,
             expose_upstream: false,
+            breaker: None,
         }
     }
 }

@@ -89,7 +89,7 @@ impl Writer {
 fn sample(shape: &Shape) -> String {
     match (&shape.kind, &shape.default, &shape.example) {
         (Kind::List(item), Some(Json::Array(items)), _) if items.is_empty() => format!("[{}]", sample(item)),
-        (Kind::Table { .. }, None, _) => inline(shape),
+        (Kind::Table { .. }, None, None) => inline(shape),
         (_, Some(value), _) | (_, None, Some(value)) => toml_of(value),
         (Kind::Value(Scalar::Word(words)), None, None) => {
             words.first().map_or_else(String::new, |word| format!("{word:?}"))

@@ -4,6 +4,7 @@
 //! only where a key that takes part in it has a mistake of its own, since it would judge a value that nobody
 //! wrote.
 
+mod breakers;
 mod paths;
 mod trees;
 
@@ -25,6 +26,7 @@ pub(super) fn validate(config: &Config, places: &Places, known: &[Finding]) -> V
     for (name, pool) in &config.pools {
         rules.pool(&Key::of(["pools", name]), pool);
     }
+    breakers::breakers(&mut rules, config);
     rules.batching(&config.batching);
     rules.retry(&config.retry);
     let Backoff { initial, max, .. } = config.supervision.backoff;

@@ -98,6 +98,24 @@ pub(super) fn deadline(generator: &mut SchemaGenerator) -> Schema {
     schema
 }
 
+pub(super) fn slow_call(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = up_to_1h(generator);
+    schema.insert("examples".into(), ["2s"].into());
+    schema
+}
+
+/// A window of time is at least as long as a few ticks of the clock that it is read off.
+pub(super) fn window(_: &mut SchemaGenerator) -> Schema {
+    span("100ms", "1d")
+}
+
+/// A share of a whole: above 0, at most 1.
+pub(super) fn some_share(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = ratio(generator);
+    schema.insert("examples".into(), [0.5].into());
+    schema
+}
+
 pub(super) fn up_to_1m_or_none(_: &mut SchemaGenerator) -> Schema {
     span("0s", "1m")
 }

@@ -69,7 +69,7 @@ fn a_variable_that_sets_nothing_is_named_with_what_was_meant() {
         ("SELFHEAL__ENDPOINTS", "1", "endpoints is a list", "[[endpoints]] in the file"),
         ("SELFHEAL__ENDPOINTS__0__CLASS", "critical", "endpoints is a list", "[[endpoints]] in the file"),
         ("SELFHEAL__TREE__0__NAME", "s", "tree is a list", "[[tree]] in the file"),
-        ("SELFHEAL__BREAKER__OPEN_FOR", "3s", "does not have breaker.open_for yet", "remove"),
+        ("SELFHEAL__BREAKER__OPEN_FORR", "3s", "no key", "SELFHEAL__BREAKER__OPEN_FOR?"),
         ("SELFHEAL__RUNTIME__STORE", "x", "does not have runtime.store yet", "remove"),
         ("SELFHEAL__POOLS__MAIN__WARNING", "high", "found the string \"high\"", "WARNING=0.85"),
         ("SELFHEAL__POOLS__MAIN__WARNING", "85", "found the number 85", "WARNING=0.85"),
