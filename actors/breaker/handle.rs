@@ -325,7 +325,9 @@ impl Drop for Turn<'_> {
 }
 
 impl View {
-    fn of(name: Name, machine: &mut Machine, now: Tick) -> Self {
+    /// What `machine` looks like at `now`, under the name of its endpoint.
+    #[must_use]
+    pub fn of(name: Name, machine: &mut Machine, now: Tick) -> Self {
         machine.tick(now);
         let counts = machine.counts(now);
         let rate = |part| counts.rate(part).filter(|_| machine.policy().enough(counts.calls));

@@ -14,6 +14,7 @@
 //! the time and dispatches. Children start, stop and die at once here, as their scripts say.
 
 mod alerts;
+mod circuits;
 mod driver;
 mod forest;
 mod pool;
@@ -33,6 +34,7 @@ use std::{
 use driver::{Driver, Output, Part};
 use selfheal_actors::{retry, supervisor};
 
+pub use circuits::{Circuits, Guarded};
 pub use pool::Pool;
 pub use tree::{Invalid, Tree, TreeChild};
 
@@ -51,6 +53,8 @@ pub struct Setup {
     pub retry: retry::Policy,
     /// The endpoints with a policy of their own.
     pub endpoints: Vec<Endpoint>,
+    /// The circuits of endpoints.
+    pub circuits: Circuits,
 }
 
 /// Plays the trace `input` under a config, or a [`Setup`], and writes what comes of it to `output`, line by line.
@@ -69,9 +73,10 @@ pub fn run(
     let pools = pools::Pools::new(setup.pools, seed);
     let endpoints = Endpoints::new(setup.endpoints, Endpoint::unlisted()).map_err(Error::Endpoints)?;
     let retries = retries::Retries::new(setup.retry, endpoints, seed);
+    let circuits = circuits::Played::new(setup.circuits, seed);
     let alerts = alerts::Alerts::new();
     let parts: Vec<Box<dyn Part>> =
-        vec![Box::new(trees), Box::new(pools), Box::new(retries), Box::new(alerts)];
+        vec![Box::new(trees), Box::new(pools), Box::new(circuits), Box::new(retries), Box::new(alerts)];
     Driver::new(parts, output).play(input)
 }
 

@@ -3,7 +3,7 @@
 use selfheal_actors::{gate, retry};
 
 use super::{
-    Pool, Setup,
+    Circuits, Guarded, Pool, Setup,
     tree::{Tree, TreeChild},
 };
 use crate::{
@@ -19,6 +19,7 @@ impl From<&Config> for Setup {
             supervision: config.supervision.policy(),
             retry: retry(config),
             endpoints: config.endpoints.iter().map(Endpoint::from).collect(),
+            circuits: circuits(config),
         }
     }
 }
@@ -27,6 +28,21 @@ impl From<&Config> for Setup {
 fn retry(config: &Config) -> retry::Policy {
     let policy = config.retry.policy();
     retry::Policy { jitter: config.retry.jitter.map_or(retry::Jitter::None, |_| policy.jitter), ..policy }
+}
+
+fn circuits(config: &Config) -> Circuits {
+    // As in the runtime: the pool of an endpoint that names none is the only one, or else `main`.
+    let only = config.pools.keys().next().filter(|_| config.pools.len() == 1);
+    let first = only.or_else(|| config.pools.keys().find(|name| *name == "main"));
+    let first = first.map(|name| name.as_str().into());
+    let guarded = |endpoint: &config::Endpoint| Guarded {
+        path: endpoint.path.as_str().into(),
+        class: endpoint.class,
+        pool: endpoint.pool.as_deref().map(Into::into).or_else(|| first.clone()),
+        policy: endpoint.breaker(&config.breaker),
+    };
+    let endpoints = config.endpoints.iter().map(guarded).collect();
+    Circuits { policy: config.breaker.policy(), endpoints, pool: first }
 }
 
 /// Jitter is off: a policy has no key that asks for it.

@@ -18,6 +18,7 @@ mod loop_of_healing;
 mod pool_exhaustion;
 mod pool_exhaustion_drill;
 mod serve;
+mod simulate_breaker;
 mod simulate_pool;
 mod simulate_retry;
 mod supervision;
