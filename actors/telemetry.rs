@@ -56,6 +56,10 @@ metrics! {
     STATEMENTS_CANCELLED_TOTAL = Counter "selfheal_statements_cancelled_total" ["pool"] "Statements of work that can wait, ended at the server because critical requests waited for cancel_after.";
     SERVER_CONNECTIONS = Gauge "selfheal_server_connections" ["pool", "state"] "Connections of the database server: used, max, reserved for superusers.";
     TICKETLESS_TOTAL = Counter "selfheal_ticketless_total" ["pool"] "Acquisitions without a ticket, served as class normal.";
+    BREAKER_STATE = Gauge "selfheal_breaker_state" ["endpoint", "state"] "1 for the state that the circuit shows.";
+    BREAKER_CALLS_TOTAL = Counter "selfheal_breaker_calls_total" ["endpoint", "outcome"] "Calls under a circuit, by how they ended: success, failure, rejected, ignored, cancelled, or stale (too late to count).";
+    BREAKER_TRANSITIONS_TOTAL = Counter "selfheal_breaker_transitions_total" ["endpoint", "from", "to", "reason"] "Changes of what a circuit shows.";
+    LABEL_OVERFLOW_TOTAL = Counter "selfheal_label_overflow_total" ["metric"] "Times that a name was beyond the bound of how many there are.";
     WOULD_REJECT_TOTAL = Counter "selfheal_would_reject_total" ["what"] "What mode observe would have done: refusals by reason, and actions by name.";
     INCIDENTS_TOTAL = Counter "selfheal_incidents_total" ["kind", "resolution"] "Incidents that have ended, by themselves or by a person.";
     INCIDENT_ACTIVE = Gauge "selfheal_incident_active" ["kind"] "Incidents that are open.";

@@ -15,6 +15,8 @@ use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use parking_lot::Mutex;
 use selfheal_actors::{
+    breaker::View,
+    circuit::Circuit,
     gate::{Histogram, Reason, Tally},
     level::{Class, Level, Mode, Severity},
     signal::{ChildEvent, Name, Signal, Step},
@@ -90,6 +92,10 @@ impl Exporter {
         for pool in &reading.pools {
             self.pool(pool);
         }
+        for breaker in &reading.breakers {
+            export_breaker(breaker);
+        }
+        counter!(t::LABEL_OVERFLOW_TOTAL.name, "metric" => "breaker").absolute(reading.label_overflow);
         would(reading);
         for child in &reading.children {
             export_child(child);
@@ -107,6 +113,15 @@ impl Exporter {
         }
         if let Signal::Child { child, event, .. } = signal {
             self.child_event(child, event);
+        }
+        if let Signal::Circuit { endpoint, from, to, cause, would: false } = signal {
+            let labels = [
+                ("endpoint", label(endpoint)),
+                ("from", from.name().into()),
+                ("to", to.name().into()),
+                ("reason", cause.name().into()),
+            ];
+            counter!(t::BREAKER_TRANSITIONS_TOTAL.name, &labels).increment(1);
         }
     }
 
@@ -225,6 +240,26 @@ fn observations(counts: &Counts, sum: Duration) -> impl Iterator<Item = (f64, u6
     })
 }
 
+fn export_breaker(view: &View) {
+    let endpoint = || label(&view.name);
+    for circuit in Circuit::ALL {
+        gauge!(t::BREAKER_STATE.name, "endpoint" => endpoint(), "state" => circuit.name())
+            .set(flag(*circuit == view.shows));
+    }
+    let totals = &view.totals;
+    let outcomes = [
+        ("success", totals.successes),
+        ("failure", totals.failures),
+        ("rejected", totals.rejected),
+        ("ignored", totals.ignored),
+        ("cancelled", totals.cancelled),
+        ("stale", totals.stale),
+    ];
+    for (outcome, count) in outcomes {
+        counter!(t::BREAKER_CALLS_TOTAL.name, "endpoint" => endpoint(), "outcome" => outcome).absolute(count);
+    }
+}
+
 fn export_child(child: &Child) {
     let name = label(&child.id);
     gauge!(t::CHILD_UP.name, "child" => name.clone()).set(flag(child.is_up()));
@@ -243,6 +278,8 @@ fn would(reading: &Reading) {
         let count = all(|tally, reason| tally.refused.because(reason), reason);
         counter!(t::WOULD_REJECT_TOTAL.name, "what" => reason.name()).absolute(count);
     }
+    let calls = reading.breakers.iter().map(|breaker| breaker.would_reject).sum();
+    counter!(t::WOULD_REJECT_TOTAL.name, "what" => "circuit_open").absolute(calls);
     let violations: u64 =
         reading.pools.iter().map(|pool| pool.stats.acted.violations + pool.stats.would.violations).sum();
     counter!(t::INVARIANT_VIOLATIONS_TOTAL.name, "id" => "gate").absolute(violations);

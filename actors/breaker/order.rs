@@ -41,6 +41,12 @@ crate::level::closed_set!(Order {
 });
 
 impl Order {
+    /// Whether what it asks for stays until it is lifted.
+    #[must_use]
+    pub const fn is_lasting(self) -> bool {
+        self.pins().is_some()
+    }
+
     /// What a circuit shows that is pinned by this; `None` if it pins nothing.
     pub(super) const fn pins(self) -> Option<Circuit> {
         match self {

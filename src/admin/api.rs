@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::{
     access::Caller,
+    breakers,
     error::Refused,
     guard::audit,
     snapshot::HolderView,
@@ -33,6 +34,8 @@ pub(crate) fn routes() -> Router<State> {
         .route("/status", get(status))
         .route("/pools", get(pools))
         .route("/pools/{name}/holders", get(holders))
+        .route("/breakers", get(breakers::list))
+        .route("/breakers/{*name}", post(breakers::operate))
         .route("/children", get(children))
         .route("/children/{*id}", post(restart))
         .route("/incidents", get(incidents))
@@ -88,11 +91,7 @@ async fn mode(
 ) -> Result<Response, Refused> {
     audited("mode", &caller, async {
         let SetMode { mode, reason } = read(request.into_body()).await?;
-        let reason = reason.trim();
-        if reason.is_empty() || reason.chars().count() > LONGEST_REASON {
-            let error = format!("a reason is needed, of at most {LONGEST_REASON} characters");
-            return Err(Refused::new(StatusCode::UNPROCESSABLE_ENTITY, "no_reason", error));
-        }
+        let reason = told_why(&reason)?;
         let by = std::sync::Arc::clone(&caller.name);
         let before = (state.set_mode)(ModeChange { mode, by, reason: reason.into() });
         Ok(shown(&json!({ "success": true, "mode": mode, "before": before })))
@@ -130,8 +129,18 @@ async fn restart(
     .await
 }
 
+/// The reason of an action that needs one.
+pub(super) fn told_why(reason: &str) -> Result<&str, Refused> {
+    let reason = reason.trim();
+    if reason.is_empty() || reason.chars().count() > LONGEST_REASON {
+        let error = format!("a reason is needed, of at most {LONGEST_REASON} characters");
+        return Err(Refused::new(StatusCode::UNPROCESSABLE_ENTITY, "no_reason", error));
+    }
+    Ok(reason)
+}
+
 /// Counts how an action came out.
-async fn audited(
+pub(super) async fn audited(
     action: &'static str,
     caller: &Caller,
     done: impl Future<Output = Result<Response, Refused>>,
@@ -145,7 +154,7 @@ async fn audited(
 }
 
 /// The body as JSON, whatever it is said to be; a form of a foreign page does not get here.
-async fn read<T: DeserializeOwned>(body: Body) -> Result<T, Refused> {
+pub(super) async fn read<T: DeserializeOwned>(body: Body) -> Result<T, Refused> {
     let too_long = |_| {
         let error = format!("the body is longer than {LONGEST} bytes");
         Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "too_long", error)
@@ -155,7 +164,7 @@ async fn read<T: DeserializeOwned>(body: Body) -> Result<T, Refused> {
         .map_err(|error| Refused::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", error.to_string()))
 }
 
-fn shown(value: &impl Serialize) -> Response {
+pub(super) fn shown(value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(error) => {

@@ -13,6 +13,7 @@
 
 mod access;
 mod api;
+mod breakers;
 mod error;
 mod failures;
 mod guard;
@@ -30,7 +31,7 @@ pub use access::Access;
 pub use probes::Health;
 pub use secret::{Token, Unfit};
 pub use snapshot::{Child, Deed, Incident, Mail, Noticed, Peak, Pool, Reading, Server};
-pub use state::{ModeChange, NotRestarted, State};
+pub use state::{ModeChange, NotOperated, NotRestarted, State};
 
 /// Where the page, and the API below it, are found.
 pub const ROOT: &str = "/admin/self-healing";

@@ -11,6 +11,7 @@ use std::{
 };
 
 use selfheal_actors::{
+    breaker,
     gate::{Holder, Reason, Stats},
     level::{Class, Level, Mode, Severity},
     signal::Name,
@@ -34,6 +35,10 @@ pub struct Reading {
     pub up: bool,
     /// The pools.
     pub pools: Vec<Pool>,
+    /// The circuits, by endpoint.
+    pub breakers: Vec<breaker::View>,
+    /// How often a circuit was asked for beyond the bound of how many there are.
+    pub label_overflow: u64,
     /// The children of all supervisors, in start order.
     pub children: Vec<Child>,
     /// The incidents that are remembered, newest first.

@@ -2,7 +2,13 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
-use selfheal_actors::{gate::Holder, level::Mode, signal::Name};
+use selfheal_actors::{
+    breaker::{Command, Illegal},
+    circuit::Circuit,
+    gate::Holder,
+    level::Mode,
+    signal::Name,
+};
 
 use super::{access::Access, probes::Health, snapshot::Reading};
 
@@ -31,6 +37,8 @@ pub struct State {
     pub set_mode: Do<ModeChange, Mode>,
     /// Restarts the child of this id.
     pub restart_child: Do<Name, Pending<Result<(), NotRestarted>>>,
+    /// Does what an operator asks of the circuit of this name, and tells what it shows then.
+    pub operate: Do<(Name, Command), Result<Circuit, NotOperated>>,
     /// The metrics as text, after this reading; `None` if they are the host's to show.
     pub render_metrics: AskAbout<Reading, Option<String>>,
 }
@@ -53,6 +61,15 @@ pub enum NotRestarted {
     Unknown,
     /// There is, and it could not be; with the reason.
     Refused(String),
+}
+
+/// Why a circuit was left as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotOperated {
+    /// There is no circuit of that name.
+    Unknown,
+    /// What was asked for makes no sense as things are.
+    Illegal(Illegal),
 }
 
 impl fmt::Debug for State {

@@ -9,7 +9,8 @@ use std::{
 use axum::{Router, extract::connect_info::IntoMakeServiceWithConnectInfo};
 use selfheal_actors::{
     alert::{self, Incidents},
-    breaker::{Breaker, Breakers},
+    breaker::{Breaker, Breakers, Command},
+    circuit::Circuit,
     fault::Fault,
     gate::{Gate, Ticket},
     level::{Level, Mode},
@@ -26,7 +27,7 @@ use super::{
     wiring::{Pool, Running},
 };
 use crate::{
-    admin::{self, Health, ModeChange, NotRestarted, Reading},
+    admin::{self, Health, ModeChange, NotOperated, NotRestarted, Reading},
     config::Metrics,
     http::{HealLayer, Optional},
 };
@@ -174,6 +175,9 @@ impl Heal {
             parts.alerts.tell(alert::Message::Fault(fault));
             return true;
         }
+        if parts.circuits.plant(child, fault) {
+            return true;
+        }
         parts.pools.iter().any(|pool| {
             let probe = pool.probe.as_ref().filter(|mailbox| **mailbox.child() == *child);
             if let Some(mailbox) = probe {
@@ -206,6 +210,7 @@ impl Heal {
 
     fn admin_state(&self) -> admin::State {
         let (health, read, holders, config) = (self.clone(), self.clone(), self.clone(), self.clone());
+        let operate = self.clone();
         let (set_mode, restart, exporter) = (self.clone(), self.clone(), Arc::clone(&self.0.parts.exporter));
         admin::State {
             access: Arc::clone(&self.0.parts.access),
@@ -219,8 +224,18 @@ impl Heal {
                 let heal = restart.clone();
                 Box::pin(async move { heal.restart_child(&id).await })
             }),
+            operate: Arc::new(move |(name, command)| operate.operate(&name, &command)),
             render_metrics: Arc::new(move |reading| exporter.render(reading)),
         }
+    }
+
+    /// A name in a path has lost its first slash, unless it was written twice.
+    fn operate(&self, name: &str, command: &Command) -> Result<Circuit, NotOperated> {
+        let breakers = self.breakers();
+        let found = breakers.find(name).or_else(|| breakers.find(&format!("/{name}")));
+        let breaker = found.ok_or(NotOperated::Unknown)?;
+        breaker.operate(command).map_err(NotOperated::Illegal)?;
+        Ok(breaker.shows())
     }
 
     fn health(&self) -> Health {

@@ -9,6 +9,7 @@
 //! help it says so once and lets the host serve on without healing: it never ends the host.
 
 mod builder;
+mod circuits;
 mod control_plane;
 mod guardian;
 mod handle;

@@ -11,7 +11,10 @@ use selfheal_actors::{
     supervisor::{ChildView, Children},
 };
 
-use super::wiring::{Parts, Pool, Running};
+use super::{
+    circuits::Circuits,
+    wiring::{Parts, Pool, Running},
+};
 use crate::admin::{self, Child, Incident, Mail, Reading};
 
 /// What a reading is taken from, without the guardian: whether the control plane runs is added by who has it.
@@ -24,6 +27,7 @@ pub(super) struct Quick {
     alerts: Mailbox<alert::Message>,
     children: Children,
     pools: Vec<Pool>,
+    circuits: Arc<Circuits>,
 }
 
 impl Quick {
@@ -37,6 +41,7 @@ impl Quick {
             alerts: parts.alerts.clone(),
             children: parts.children.clone(),
             pools: parts.pools.clone(),
+            circuits: parts.circuits.clone(),
         }
     }
 
@@ -53,6 +58,8 @@ impl Quick {
             severity: self.incidents.severity().unwrap_or(Severity::Info),
             up: children.first().is_some_and(Child::is_up),
             pools: self.pools.iter().map(pool).collect(),
+            breakers: self.circuits.breakers.all().iter().map(|breaker| breaker.view()).collect(),
+            label_overflow: self.circuits.breakers.overflow(),
             children,
             incidents: self.incidents.all().iter().map(|incident| Incident::of(incident, wall)).collect(),
         }
@@ -62,11 +69,12 @@ impl Quick {
         if *child == *self.alerts.child() {
             return Some(Mail::of(&self.alerts));
         }
-        self.pools.iter().find_map(|pool| {
+        let of_pool = self.pools.iter().find_map(|pool| {
             let probe = pool.probe.as_ref().filter(|mailbox| mailbox.child() == child);
             let monitor = Some(&pool.mailbox).filter(|mailbox| mailbox.child() == child);
             monitor.map(Mail::of).or(probe.map(Mail::of))
-        })
+        });
+        of_pool.or_else(|| self.circuits.mail(child))
     }
 }
 

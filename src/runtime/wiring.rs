@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! root ─ alert
-//!      └ pools ─ pool-monitor:NAME …        server-probe:NAME … (where there is a server)
+//!      ├ pools ─ pool-monitor:NAME …        server-probe:NAME … (where there is a server)
+//!      └ breakers ─ breaker:ENDPOINT …      (where endpoints are configured)
 //! ```
 //!
 //! Every signal goes to `alert`, which makes incidents of it, and to the metrics. A monitor looks at its pool's
@@ -10,7 +11,7 @@
 //!
 //! | level | action | what the gate does |
 //! |---|---|---|
-//! | Warning | `shed` | refuses sheddable requests at the door |
+//! | Warning | `shed` | refuses sheddable requests at the door; circuits of sheddable endpoints shed too |
 //! | Warning | `batch_size` | publishes 50 instead of 10 |
 //! | Warning | `user_limit` | 5 requests in flight and 5 connections a user |
 //! | Critical | `critical_only` | only critical work may use more connections than were in use |
@@ -21,7 +22,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -43,6 +44,7 @@ use tokio::runtime::Handle;
 
 use super::{
     builder::{Builder, StartError},
+    circuits::Circuits,
     guardian::{Build, Failure, Guardian, Options},
     pool::AnyPool,
     pulse::Watched,
@@ -81,6 +83,7 @@ pub(super) struct Parts {
     pub(super) children: Children,
     pub(super) pools: Vec<Pool>,
     pub(super) breakers: Breakers,
+    pub(super) circuits: Arc<Circuits>,
     pub(super) registry: Arc<Registry>,
     pub(super) access: Arc<Access>,
     pub(super) exporter: Arc<Exporter>,
@@ -122,8 +125,13 @@ impl Parts {
         let incidents = Incidents::new(alert::Policy::default(), mode.get(), clock.clone());
         let alerts: Mailbox<alert::Message> = Mailbox::new("alert", ALERT_MAILBOX);
         let (to_alert, to_metrics) = (alerts.clone(), Arc::clone(&exporter));
+        let listening: Arc<OnceLock<Weak<Circuits>>> = Arc::default();
+        let to_circuits = Arc::clone(&listening);
         let signals = Signals::new(move |signal: Signal| {
             to_metrics.hear(&signal);
+            if let Some(circuits) = to_circuits.get().and_then(Weak::upgrade) {
+                circuits.hear(&signal);
+            }
             to_alert.tell(signal.into());
         });
         let around = Around {
@@ -137,7 +145,11 @@ impl Parts {
         let pools: Vec<_> = pools.into_iter().map(|(name, pool)| around.pool(name, pool)).collect();
         let seeds = RandomState::new();
         let around = breaker::Around { clock: clock.clone(), mode: mode.clone(), signals: signals.clone() };
-        let breakers = Breakers::new(Arc::default(), around, seeds.hash_one("breakers"));
+        let first = pools.first().map(|pool| &pool.name);
+        let circuits = Arc::new(Circuits::new(&config, first, around, seeds.hash_one("breakers")));
+        let breakers = circuits.breakers.clone();
+        // Those who have signals to emit must not keep one another alive.
+        let _ = listening.set(Arc::downgrade(&circuits));
         let mut registry = Registry::new(endpoints)
             .retry(&config.retry.policy(), seeds.hash_one("retry"))
             .breakers(breakers.clone())
@@ -162,6 +174,7 @@ impl Parts {
             alerts,
             pools,
             breakers,
+            circuits,
             exporter,
             inline,
             max_lost,
@@ -172,6 +185,7 @@ impl Parts {
     fn tree(&self) -> Build {
         let policy = self.config.supervision.policy();
         let (incidents, alerts, pools) = (self.incidents.clone(), self.alerts.clone(), self.pools.clone());
+        let circuits = self.circuits.clone();
         let context = self.context();
         Arc::new(move |_| {
             let (incidents, alerts) = (incidents.clone(), alerts.clone());
@@ -184,7 +198,11 @@ impl Parts {
                 children: pools.iter().flat_map(Pool::children).collect(),
             };
             let watchers = watchers.under(ChildPolicy::permanent(POOLS).supervisor(), context.clone());
-            SupervisorSpec { name: ROOT.into(), policy: root(policy), children: vec![alert, watchers] }
+            let keepers = circuits.supervisor(policy);
+            let keepers = keepers
+                .map(|spec| spec.under(ChildPolicy::permanent("breakers").supervisor(), context.clone()));
+            let children = [alert, watchers].into_iter().chain(keepers).collect();
+            SupervisorSpec { name: ROOT.into(), policy: root(policy), children }
         })
     }
 
@@ -199,7 +217,7 @@ impl Parts {
     }
 }
 
-/// The root treats its two children as any supervisor does: their strategy is theirs alone.
+/// The root treats its children as any supervisor does: their strategy is theirs alone.
 fn root(policy: Policy) -> Policy {
     Policy { strategy: selfheal_actors::supervisor::Strategy::OneForOne, ..policy }
 }

@@ -18,14 +18,17 @@ use axum::{
 use parking_lot::Mutex;
 use selfheal::{
     admin::{
-        self, Access, Child, Health, Mail, ModeChange, NotRestarted, Pool, Reading, Server, State, Token,
+        self, Access, Child, Health, Mail, ModeChange, NotOperated, NotRestarted, Pool, Reading, Server,
+        State, Token,
     },
     metrics::Exporter,
 };
 use selfheal_actors::{
+    breaker::{Around, Breaker, Breakers},
     clock::Clock,
     gate::{Change, Gate, Hold, Ticket},
     level::{Class, Level, Mode, ModeCell, Severity},
+    signal::Signals,
 };
 use serde_json::{Value, json};
 
@@ -73,12 +76,24 @@ fn reading(gate: &Gate) -> Reading {
             mailbox: Some(Mail { depth: 3, dropped: 1 }),
         }],
         incidents: Vec::new(),
+        breakers: Vec::new(),
+        label_overflow: 0,
     }
+}
+
+/// One circuit, on a clock that stands still.
+fn circuits() -> Breakers {
+    let around =
+        Around { clock: Clock::manual().0, mode: ModeCell::new(Mode::Act), signals: Signals::none() };
+    let circuits = Breakers::new(Arc::default(), around, 0);
+    circuits.endpoint("/api/reports").admit().expect("it is closed").success();
+    circuits
 }
 
 fn desk(access: Access, guard_metrics: bool) -> Desk {
     let gate = gate(10, &ModeCell::new(Mode::Act));
     let changes = Arc::new(Mutex::new(Vec::new()));
+    let circuits = circuits();
     let restarts = Arc::new(AtomicU32::new(0));
     let health = Arc::new(Mutex::new(Health { alive: true, started: true, draining: false }));
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
@@ -91,8 +106,11 @@ fn desk(access: Access, guard_metrics: bool) -> Desk {
             move || *health.lock()
         }),
         read: Arc::new({
-            let gate = gate.clone();
-            move || reading(&gate)
+            let (gate, circuits) = (gate.clone(), circuits.clone());
+            move || {
+                let breakers = circuits.all().iter().map(Breaker::view).collect();
+                Reading { breakers, ..reading(&gate) }
+            }
         }),
         holders: Arc::new({
             let gate = gate.clone();
@@ -112,6 +130,14 @@ fn desk(access: Access, guard_metrics: bool) -> Desk {
                 let known = *id == *"pools/pool-monitor:main";
                 restarts.fetch_add(u32::from(known), Ordering::SeqCst);
                 Box::pin(async move { if known { Ok(()) } else { Err(NotRestarted::Unknown) } })
+            }
+        }),
+        operate: Arc::new({
+            let circuits = circuits.clone();
+            move |(name, command)| {
+                let circuit = circuits.find(&name).ok_or(NotOperated::Unknown)?;
+                circuit.operate(&command).map_err(NotOperated::Illegal)?;
+                Ok(circuit.shows())
             }
         }),
         render_metrics: Arc::new(move |reading| {
@@ -494,4 +520,34 @@ async fn it_merges_into_a_host_that_has_a_fallback_of_its_own() {
     assert_eq!(Ask::get("/elsewhere").of(&desk).await.body, "host");
     assert_eq!(Ask::get("/admin/self-healing/nothing").from("203.0.113.7:9").status(&desk).await, 403);
     assert_eq!(Ask::get("/a/status").status(&desk).await, 200);
+}
+
+#[tokio::test]
+async fn a_circuit_is_seen_pinned_with_its_reason_and_released() {
+    let desk = desk(access(), false);
+    let force = |body: &str| Ask::new(Method::POST, "/a/breakers//api/reports", body);
+    let seen = async || Ask::get("/a/breakers").of(&desk).await.json()["breakers"][0].clone();
+    let closed = seen().await;
+    assert_eq!((&closed["name"], &closed["state"]), (&"/api/reports".into(), &"closed".into()));
+    assert_eq!((&closed["calls"], &closed["failure_rate"]), (&1.into(), &json!(0.0)));
+
+    let reply = force(r#"{"state":"force_open","for":"15m","reason":"bad numbers"}"#).of(&desk).await;
+    assert_eq!((reply.status().as_u16(), &reply.json()["state"]), (200, &"forced_open".into()));
+    let forced = seen().await;
+    assert_eq!((&forced["state"], &forced["pinned_because"]), (&"forced_open".into(), &"bad numbers".into()));
+    assert_eq!(forced["retry_after_seconds"], 900.0);
+
+    let refused = async |body| {
+        let reply = force(body).of(&desk).await;
+        (reply.status().as_u16(), reply.json()["code"].clone())
+    };
+    assert_eq!(refused(r#"{"state":"trip","reason":"x"}"#).await, (409, "illegal".into()));
+    assert_eq!(refused(r#"{"state":"force_closed"}"#).await, (422, "no_reason".into()));
+    assert_eq!(refused(r#"{"state":"disabled","for":"15","reason":"x"}"#).await, (422, "invalid".into()));
+    assert_eq!(refused(r#"{"state":"melt","reason":"x"}"#).await, (422, "invalid".into()));
+    let unknown = Ask::new(Method::POST, "/a/breakers/other", r#"{"state":"auto"}"#);
+    assert_eq!(unknown.status(&desk).await, 404);
+
+    assert_eq!(force(r#"{"state":"auto"}"#).status(&desk).await, 200);
+    assert_eq!(seen().await["state"], "closed");
 }

@@ -101,6 +101,11 @@ pub(crate) fn pools(args: &Pools) -> Outcome {
     })
 }
 
+/// `selfheal breakers`
+pub(crate) fn breakers(service: &Service) -> Outcome {
+    show(service, "/breakers", breaker_table)
+}
+
 /// `selfheal incidents`
 pub(crate) fn incidents(service: &Service) -> Outcome {
     show(service, "/incidents", |answer| incident_table(list(&answer["incidents"])))
@@ -155,6 +160,40 @@ fn pool_table(answer: &Value) -> String {
         ]);
     }
     table.to_string()
+}
+
+fn breaker_table(answer: &Value) -> String {
+    let mut table = Table::new([
+        "circuit",
+        "state",
+        "calls",
+        "failed",
+        "rate",
+        "slow",
+        "in a row",
+        "again in",
+        "rejected",
+        "pinned by",
+    ]);
+    for breaker in list(&answer["breakers"]) {
+        table.row([
+            text(&breaker["name"]),
+            text(&breaker["state"]),
+            text(&breaker["calls"]),
+            text(&breaker["failures"]),
+            percent(&breaker["failure_rate"]),
+            text(&breaker["slow"]),
+            text(&breaker["consecutive_failures"]),
+            seconds(&breaker["retry_after_seconds"]),
+            text(&breaker["total"]["rejected"]),
+            text(&breaker["pinned_by"]),
+        ]);
+    }
+    table.to_string()
+}
+
+fn percent(share: &Value) -> String {
+    share.as_f64().map_or_else(|| text(&Value::Null), |share| format!("{:.0} %", share * 100.0))
 }
 
 fn holder_table(answer: &Value) -> String {
@@ -313,6 +352,17 @@ mod tests {
         assert!(shown.contains("0.80 s"), "{shown}");
         assert!(shown.contains("92/100"), "{shown}");
         assert!(shown.contains("7 shed, 80 omitted, 3 users"), "{shown}");
+    }
+
+    #[test]
+    fn a_circuit_is_shown_on_one_line_and_a_rate_that_is_none_as_none() {
+        let breaker = json!({ "breakers": [{
+            "name": "/api/x", "state": "open", "calls": 8, "failures": 6, "failure_rate": 0.75, "slow": 0,
+            "consecutive_failures": 6, "retry_after_seconds": 12.5, "total": { "rejected": 40 }, "pinned_by": null
+        }, { "name": "/api/y", "state": "closed", "failure_rate": null }] });
+        let shown = breaker_table(&breaker);
+        assert!(shown.contains("75 %") && shown.contains("40"), "{shown}");
+        assert_eq!(percent(&Value::Null), text(&Value::Null));
     }
 
     #[test]

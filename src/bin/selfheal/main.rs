@@ -48,6 +48,8 @@ enum Command {
     Status(client::Service),
     /// Show the pools of a running service.
     Pools(client::Pools),
+    /// Show the circuits of a running service.
+    Breakers(client::Service),
     /// Show the incidents of a running service, newest first.
     Incidents(client::Service),
     /// Show the supervised children of a running service.
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Simulate(args) => simulate::run(&args),
         Command::Status(service) => client::status(&service),
         Command::Pools(args) => client::pools(&args),
+        Command::Breakers(service) => client::breakers(&service),
         Command::Incidents(service) => client::incidents(&service),
         Command::Children(service) => client::children(&service),
         Command::Mode(args) => client::mode(&args),
