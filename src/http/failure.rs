@@ -160,16 +160,21 @@ pub(crate) fn refused(refusal: &Refusal) -> Problem {
     Problem::new(code).after(refusal.retry_after).refused()
 }
 
-/// The problem that a circuit's rejection is. One that is forced open for good says so for half a minute.
+/// The problem that a circuit's rejection is. One that is forced open for good says so for half a minute; one that is
+/// being tried is open or closed in a moment, whatever its probe may take at most.
 pub(crate) fn rejected(rejection: &Rejection) -> Problem {
     const FORCED: Duration = Duration::from_secs(30);
-    let code = match rejection.reason {
-        breaker::Reason::Open | breaker::Reason::HalfOpenFull | breaker::Reason::ForcedOpen => {
-            Code::CircuitOpen
+    const TRIED: Duration = Duration::from_secs(1);
+    let (code, after) = match rejection.reason {
+        breaker::Reason::HalfOpenFull => {
+            (Code::CircuitOpen, rejection.retry_after.unwrap_or(TRIED).min(TRIED))
         }
-        breaker::Reason::Shed => Code::Shed,
+        breaker::Reason::Open | breaker::Reason::ForcedOpen => {
+            (Code::CircuitOpen, rejection.retry_after.unwrap_or(FORCED))
+        }
+        breaker::Reason::Shed => (Code::Shed, rejection.retry_after.unwrap_or(TRIED)),
     };
-    Problem::new(code).after(Some(rejection.retry_after.unwrap_or(FORCED))).refused()
+    Problem::new(code).after(Some(after)).refused()
 }
 
 /// An error and its causes on one line.

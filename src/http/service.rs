@@ -109,8 +109,8 @@ where
             let answer = visit.failed(&*error);
             return HealFuture::answered(visit, answer);
         }
-        if let Err(answer) = received {
-            return HealFuture::answered(visit, answer);
+        if let Err(code) = received {
+            return HealFuture::answered(visit, code.into());
         }
         self.first(visit, Request::from_parts(parts, body))
     }
@@ -149,8 +149,8 @@ where
     }
 
     fn once(&mut self, mut visit: Visit, request: Request<Body>) -> HealFuture<S> {
-        if let Err(answer) = visit.begin() {
-            return HealFuture::answered(visit, *answer);
+        if let Err(problem) = visit.begin() {
+            return HealFuture::answered(visit, Answer::problem(*problem, None));
         }
         match visit.run(|| self.inner.call(request)) {
             Ok(handler) => HealFuture::of(Some(visit), None, Stage::Handling { handler }),
@@ -319,7 +319,7 @@ where
         let mut this = self.project();
         let (Some(visit), Some(again)) = (this.visit, this.again) else { return };
         let stage = match visit.begin() {
-            Err(answer) => Stage::Answered { answer: Some(*answer) },
+            Err(problem) => Stage::Answered { answer: Some(Answer::problem(*problem, None)) },
             Ok(()) => {
                 let request = again.request();
                 match visit.run(|| again.service.call(request)) {

@@ -30,8 +30,17 @@ use selfheal_actors::{
 };
 
 use super::{
-    answer::Answer, body::Carried, cache, deadline::Expiry, failure, idempotency, identity, policy::Match,
-    registry::Registry, replay, reply::Manner, request_id, state::State,
+    body::Carried,
+    cache,
+    deadline::Expiry,
+    failure, idempotency, identity,
+    policy::Match,
+    problem::{Code, Problem},
+    registry::Registry,
+    replay,
+    reply::Manner,
+    request_id,
+    state::State,
 };
 
 /// A request on its way.
@@ -93,8 +102,8 @@ impl Visit {
     /// Takes the request in: its id, its endpoint, its user, and so its ticket.
     ///
     /// # Errors
-    /// With the answer, if it cannot be taken.
-    pub(crate) fn receive(registry: &Arc<Registry>, parts: &mut Parts) -> (Self, Result<(), Answer>) {
+    /// With the reason, if it cannot be taken.
+    pub(crate) fn receive(registry: &Arc<Registry>, parts: &mut Parts) -> (Self, Result<(), Code>) {
         let id = registry.ids.of(&parts.headers);
         let mode = registry.mode.get();
         let matched = matched(registry, parts);
@@ -128,7 +137,7 @@ impl Visit {
         };
         parts.extensions.insert(Inside(Arc::clone(registry)));
         parts.extensions.insert(id);
-        (visit, key.map(drop).map_err(Answer::from))
+        (visit, key.map(drop))
     }
 
     /// The same request as it is made again after its caller was answered: nobody waits for it, and it yields to
@@ -161,15 +170,14 @@ impl Visit {
     /// A call begins: it asks the gate, which is user limit and admission in one, and then the circuit.
     ///
     /// # Errors
-    /// With the answer, if one of them says no.
-    pub(crate) fn begin(&mut self) -> Result<(), Box<Answer>> {
+    /// With the problem, if one of them says no.
+    pub(crate) fn begin(&mut self) -> Result<(), Box<Problem>> {
         if self.calls > 0 {
             self.ticket = self.ticket.clone().with_attempt(self.calls);
         }
         if let Some(gate) = self.registry.gate(&self.matched.endpoint) {
             let entered = gate.enter(&self.ticket);
-            self.entered =
-                Some(entered.map_err(|refusal| Box::new(Answer::problem(failure::refused(&refusal), None)))?);
+            self.entered = Some(entered.map_err(|refusal| failure::refused(&refusal))?);
         }
         if let Some(circuit) = self.registry.circuit(&self.matched).filter(|_| self.mode != Mode::Off) {
             self.permit = Some(circuit.admit_owned().map_err(|rejection| self.rejected(&rejection))?);
@@ -182,9 +190,9 @@ impl Visit {
     }
 
     /// What is not called is not waited for.
-    fn rejected(&mut self, rejection: &Rejection) -> Box<Answer> {
+    fn rejected(&mut self, rejection: &Rejection) -> Problem {
         self.leave();
-        Box::new(Answer::problem(failure::rejected(rejection), None))
+        failure::rejected(rejection)
     }
 
     /// Between two calls it holds nothing.

@@ -17,16 +17,20 @@ use selfheal::{
 use selfheal_actors::{
     breaker::{Around, Breakers},
     circuit::Circuit,
-    clock::Clock,
+    clock::{Clock, Tick},
     gate::{Change, Gate},
     level::{Class, Mode, ModeCell},
     signal::Signals,
 };
-use tokio::time::{Instant, sleep};
+use tokio::{runtime::Handle, time::sleep};
 
 use crate::support::{Reply, gate, get, get_as, layer, send};
 
 const S: fn(u64) -> Duration = Duration::from_secs;
+
+fn now() -> Tick {
+    Clock::tokio().now()
+}
 
 /// A handler that does what it was told, one thing after another, and then the last one again and again.
 #[derive(Clone)]
@@ -157,9 +161,9 @@ impl Lab {
 
     /// A GET, and how long it took.
     async fn get(&self) -> (u16, Duration) {
-        let start = Instant::now();
+        let start = now();
         let reply = self.send(get_as("/api/x", "ann")).await;
-        (reply.status().as_u16(), start.elapsed())
+        (reply.status().as_u16(), now().since(start))
     }
 }
 
@@ -201,10 +205,15 @@ async fn what_would_fail_again_or_must_not_be_done_twice_is_called_once() {
     ];
     for (request, act) in once {
         let lab = lab(endpoint(), [act, ok("{}")]);
-        let (method, start) = (request.method().clone(), Instant::now());
+        let (method, start) = (request.method().clone(), now());
         let reply = lab.send(request).await;
         assert!(reply.status().as_u16() >= 400, "{method}");
-        assert_eq!((lab.script.calls(), start.elapsed()), (1, Duration::ZERO), "{method} {}", reply.status());
+        assert_eq!(
+            (lab.script.calls(), now().since(start)),
+            (1, Duration::ZERO),
+            "{method} {}",
+            reply.status()
+        );
     }
     let twice = [
         request("PUT", None, "a"),
@@ -243,7 +252,7 @@ async fn nothing_is_held_while_a_retry_sleeps() {
     let lab = lab(endpoint(), [status(503), ok("{}")]);
     lab.gate.apply(Change::UserLimit(Some(1)));
     let (app, gate) = (lab.app.clone(), lab.gate.clone());
-    let first = tokio::spawn(async move { send(&app, get_as("/api/x", "ann")).await });
+    let first = Handle::current().spawn(async move { send(&app, get_as("/api/x", "ann")).await });
     sleep(Duration::from_millis(500)).await;
     let stats = gate.stats();
     assert_eq!((stats.in_flight, stats.users), (0, 0), "{stats:?}");

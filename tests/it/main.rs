@@ -8,6 +8,7 @@
 )]
 
 mod admin;
+mod api_drill;
 mod api_errors;
 mod config;
 #[path = "../guarded/mod.rs"]

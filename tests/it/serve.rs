@@ -19,10 +19,15 @@ struct Service {
 
 impl Service {
     fn start(name: &str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    fn start_with(name: &str, flags: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("selfheal-serve-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
         let mut process = Command::new(env!("CARGO_BIN_EXE_selfheal"))
             .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(flags)
             .current_dir(&folder)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -37,11 +42,17 @@ impl Service {
     }
 
     fn ask(&self, method: &str, path: &str) -> (u16, String) {
+        self.say(method, path, "")
+    }
+
+    fn say(&self, method: &str, path: &str, json: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).expect("it listens");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        let kind = if json.is_empty() { "" } else { "Content-Type: application/json\r\n" };
         let request = format!(
-            "{method} {path} HTTP/1.0\r\nHost: {}\r\nx-user-id: ada\r\nContent-Length: 0\r\n\r\n",
-            self.address
+            "{method} {path} HTTP/1.0\r\nHost: {}\r\nx-user-id: ada\r\n{kind}Content-Length: {}\r\n\r\n{json}",
+            self.address,
+            json.len()
         );
         stream.write_all(request.as_bytes()).expect("it reads");
         let mut reply = String::new();
@@ -98,4 +109,35 @@ fn a_fresh_service_answers_on_every_route_and_ends_when_asked() {
     assert!(service.ask("GET", "/metrics").1.contains("selfheal_up 1"));
     assert_eq!(service.json("GET", "/admin/self-healing/api/v1/status")["mode"], "act");
     assert!(service.terminate().success());
+}
+
+#[test]
+fn faults_are_planted_only_where_they_were_asked_for_and_a_kept_reply_stands_in_for_them() {
+    let sound = Service::start("sound");
+    assert_eq!(sound.say("POST", "/faults", "{}").0, 404, "without the flag there is no such route");
+    let helper = sound.ask("GET", "/fetch.js");
+    assert!(
+        helper.0 == 200 && helper.1.contains("retryAfter") && helper.1.lines().count() <= 40,
+        "{helper:?}"
+    );
+
+    let service = Service::start_with("faults", &["--faults"]);
+    let path = "/api/manager/assistance";
+    assert!(service.json("GET", path)["rows"].is_object());
+    for mode in ["error", "html", "panic"] {
+        let order = format!(r#"{{"target":"{path}","mode":"{mode}","for":"1m"}}"#);
+        assert_eq!(service.say("POST", "/faults", &order).0, 200);
+        assert_eq!(service.json("GET", path)["cached"], true, "{mode}");
+    }
+    for mode in ["error", "off"] {
+        let order = format!(r#"{{"target":"/api/reports","mode":"{mode}"}}"#);
+        assert_eq!(service.say("POST", "/faults", &order).0, 200);
+        assert_eq!(service.ask("GET", "/api/reports").0, if mode == "off" { 200 } else { 500 });
+    }
+    assert_eq!(service.say("POST", "/faults", r#"{"target":"db","mode":"error"}"#).0, 200);
+    let (status, body) = service.ask("POST", "/api/auth/login");
+    let body: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((status, &body["code"], &body["success"]), (503, &"pool_timeout".into(), &false.into()));
+    assert_eq!(service.say("POST", "/faults", r#"{"target":"db","mode":"melt"}"#).0, 422);
+    assert_eq!(service.say("POST", "/faults", r#"{"target":"nowhere","mode":"off"}"#).0, 400);
 }

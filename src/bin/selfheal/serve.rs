@@ -13,13 +13,14 @@ use std::{
 };
 
 use selfheal::{
+    clock::Clock,
     config::{Config, Environment, Source},
     runtime::{Ended, GRACE},
 };
 use tokio::net::TcpListener;
 
 use crate::{
-    desk::{Guarded, app},
+    desk::{Faults, Guarded, app},
     log,
     output::{self, Outcome},
 };
@@ -45,6 +46,10 @@ pub(crate) struct Args {
     /// Where to listen; port 0 picks a free one.
     #[arg(long, value_name = "ADDR", default_value_t = LISTEN)]
     listen: SocketAddr,
+    /// Lets anybody who reaches the service plant faults in it: POST /faults
+    /// {"target":"db|/api/…","mode":"error|html|slow|hang|panic|off","for":"2s"}.
+    #[arg(long)]
+    faults: bool,
     /// How long requests may take to finish once the service is asked to end.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     grace: Duration,
@@ -56,7 +61,8 @@ pub(crate) struct Args {
 impl Default for Args {
     /// What it is without arguments.
     fn default() -> Self {
-        Self { config: None, database_url: None, listen: LISTEN, grace: GRACE, hold: Duration::ZERO }
+        let (grace, hold) = (GRACE, Duration::ZERO);
+        Self { config: None, database_url: None, listen: LISTEN, faults: false, grace, hold }
     }
 }
 
@@ -72,7 +78,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
 async fn serve(args: &Args) -> Outcome {
     let config = config(args.config.as_deref())?;
     let pool = Guarded::open(&database(args.database_url.as_deref())?).await?;
-    let (app, heal) = app::healed(&pool, config, args.hold).await?;
+    let faults = args.faults.then(|| Faults::new(Clock::system()));
+    let (mut app, heal) = app::healed(&pool, config, args.hold, faults.as_ref()).await?;
+    if let Some(faults) = faults {
+        tracing::warn!(target: "selfheal", "Faults can be planted: POST /faults; anybody who reaches this service can");
+        app = app.merge(faults.router());
+    }
     let listener =
         TcpListener::bind(args.listen).await.map_err(|error| format!("{}: {error}", args.listen))?;
     announce(listener.local_addr()?)?;

@@ -6,6 +6,7 @@ use axum::Router;
 use selfheal::{Heal, config::Config, http::Failure};
 
 use super::{
+    Faults,
     routes::{self, Verbatim},
     store::{Desk, Guarded, Plain},
 };
@@ -13,7 +14,7 @@ use super::{
 /// What the desk's pool is called in config, metrics and incidents.
 pub(crate) const POOL: &str = "main";
 
-/// The desk behind the runtime, and the runtime.
+/// The desk behind the runtime, and the runtime. `faults` strike behind the guard, as real ones do.
 ///
 /// # Errors
 ///
@@ -22,6 +23,7 @@ pub(crate) async fn healed(
     pool: &Guarded,
     config: Config,
     hold: Duration,
+    faults: Option<&Faults>,
 ) -> Result<(Router, Heal), Box<dyn std::error::Error>> {
     let builder = Heal::builder().config(config);
     let builder = match pool {
@@ -29,12 +31,19 @@ pub(crate) async fn healed(
         Guarded::Sqlite(pool) => builder.pool(POOL, pool),
     };
     let heal = builder.start().await?;
-    let desk = Desk::healed(pool.clone(), heal.clone(), hold);
-    let app = routes::router::<Failure>(desk).layer(heal.layer()).merge(heal.admin_router());
+    let desk = Desk::healed(pool.clone(), heal.clone(), hold, faults.cloned());
+    let app = struck(routes::router::<Failure>(desk), faults).layer(heal.layer()).merge(heal.admin_router());
     Ok((app, heal))
 }
 
 /// The desk as a host without the runtime would have it.
-pub(crate) fn plain(pool: &Plain, hold: Duration) -> Router {
-    routes::router::<Verbatim>(Desk::plain(pool.clone(), hold))
+pub(crate) fn plain(pool: &Plain, hold: Duration, faults: Option<&Faults>) -> Router {
+    struck(routes::router::<Verbatim>(Desk::plain(pool.clone(), hold, faults.cloned())), faults)
+}
+
+fn struck(routes: Router, faults: Option<&Faults>) -> Router {
+    match faults {
+        Some(faults) => faults.strike(routes),
+        None => routes,
+    }
 }

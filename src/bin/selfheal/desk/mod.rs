@@ -12,11 +12,13 @@
 
 pub(crate) mod app;
 mod ask;
+pub(crate) mod faults;
 pub(crate) mod postgres;
 mod routes;
 pub(crate) mod sqlite;
 mod store;
 
+pub(crate) use faults::Faults;
 pub(crate) use store::{Guarded, Plain};
 
 /// Connections that the desk's pool may have at most: as many as a PostgreSQL server accepts by default.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use axum::{
     Json, Router,
     extract::{FromRequestParts, State},
-    http::{StatusCode, request::Parts},
+    http::{StatusCode, header::CONTENT_TYPE, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -54,7 +54,13 @@ pub(crate) fn router<R: Reply>(desk: Desk) -> Router {
         .route("/api/manager/assistance", get(assistance::<R>))
         .route("/api/reports", get(reports::<R>))
         .route("/api/analytics", get(analytics::<R>))
+        .route("/fetch.js", get(fetch_helper))
         .with_state(desk)
+}
+
+/// The frontend's half of healing: forty lines that honour `retryAfter`.
+async fn fetch_helper() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], include_str!("fetch.js"))
 }
 
 /// Who calls.

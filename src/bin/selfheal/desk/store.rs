@@ -6,7 +6,7 @@ use selfheal::{Heal, HealPool, db};
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 
 use super::{
-    POOL_MAX,
+    Faults, POOL_MAX,
     ask::{Ask, Count},
     postgres, sqlite,
 };
@@ -68,6 +68,7 @@ struct Parts {
     store: Store,
     heal: Option<Heal>,
     hold: Duration,
+    faults: Option<Faults>,
 }
 
 /// Why a query was not answered.
@@ -111,17 +112,21 @@ impl From<db::Error> for Error {
 
 impl Desk {
     /// A desk behind its gate, whose queries each hold their connection for `hold` besides the time they take.
-    pub(crate) fn healed(pool: Guarded, heal: Heal, hold: Duration) -> Self {
-        Self(Arc::new(Parts { store: Store::Guarded(pool), heal: Some(heal), hold }))
+    /// `faults` strike before a query has one.
+    pub(crate) fn healed(pool: Guarded, heal: Heal, hold: Duration, faults: Option<Faults>) -> Self {
+        Self(Arc::new(Parts { store: Store::Guarded(pool), heal: Some(heal), hold, faults }))
     }
 
     /// A desk as most hosts would build it.
-    pub(crate) fn plain(pool: Plain, hold: Duration) -> Self {
-        Self(Arc::new(Parts { store: Store::Plain(pool), heal: None, hold }))
+    pub(crate) fn plain(pool: Plain, hold: Duration, faults: Option<Faults>) -> Self {
+        Self(Arc::new(Parts { store: Store::Plain(pool), heal: None, hold, faults }))
     }
 
     /// Asks the database, on a connection of its own.
     pub(crate) async fn ask(&self, ask: Ask) -> Result<Vec<Count>, Error> {
+        if let Some(faults) = &self.0.faults {
+            faults.strike_query().await?;
+        }
         let hold = self.0.hold * ask.weight;
         match &self.0.store {
             Store::Guarded(Guarded::Postgres(pool)) => {

@@ -4,6 +4,10 @@
 //! as most hosts are built, then healed. It prints what happened, with measured times, and fails if the plain
 //! service did not fail (then nothing was shown) or the healed one broke a promise.
 
+mod api;
+mod api_caller;
+mod api_figures;
+mod api_story;
 mod figures;
 mod lab;
 mod load;
@@ -70,26 +74,50 @@ impl From<Mode> for level::Mode {
 enum Incident {
     /// Ten users open a dashboard of 160 queries each, on a pool of 100 connections.
     Pool,
+    /// API calls fail: too many clients, a timeout, a page instead of JSON, a bare 500.
+    Api,
     /// All of them.
     All,
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let clock = Clock::system();
+    let ear = Ear::open(clock.clone());
+    let setting = pool::Setting { seed: args.seed, mode: args.mode.into(), ear, clock };
     let passed = match args.incident {
         Incident::Pool | Incident::All if args.processes > 1 => runtime.block_on(share_server(args))?,
-        Incident::Pool | Incident::All => runtime.block_on(replay_pool(args))?,
+        Incident::Pool => runtime.block_on(replay_pool(args, &setting))?,
+        Incident::Api => runtime.block_on(replay_api(args, &setting))?,
+        Incident::All => {
+            let pool = runtime.block_on(replay_pool(args, &setting))?;
+            runtime.block_on(replay_api(args, &setting))? && pool
+        }
     };
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn replay_pool(args: &Args) -> Result<bool, Box<dyn std::error::Error>> {
-    let clock = Clock::system();
-    let ear = Ear::open(clock.clone());
-    let setting = pool::Setting { seed: args.seed, mode: args.mode.into(), ear, clock };
+async fn replay_api(args: &Args, setting: &pool::Setting) -> Result<bool, Box<dyn std::error::Error>> {
     let mut lab = lab::Lab::open(args.database_url.as_deref()).await?;
     let replayed = tokio::select! {
-        replayed = pool::replay(&mut lab, &setting) => replayed,
+        replayed = api::replay(&mut lab, setting) => replayed,
+        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+    };
+    // What was made goes, however it went.
+    lab.close().await?;
+    let told = replayed?;
+    if args.json {
+        output::data(format!("{}\n", serde_json::to_string(&told.figures)?))?;
+    } else {
+        output::data(api_story::tell(&told))?;
+    }
+    Ok(told.figures.passed)
+}
+
+async fn replay_pool(args: &Args, setting: &pool::Setting) -> Result<bool, Box<dyn std::error::Error>> {
+    let mut lab = lab::Lab::open(args.database_url.as_deref()).await?;
+    let replayed = tokio::select! {
+        replayed = pool::replay(&mut lab, setting) => replayed,
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
     };
     // What was made goes, however it went.

@@ -66,7 +66,7 @@ async fn without(lab: &mut Lab, setting: &Setting) -> Result<Without, Box<dyn Er
     for _ in 0..if observer.is_some() { 2 } else { 1 } {
         let pool = service::plain_pool(lab.url())?;
         service::warm_plain(&pool).await?;
-        services.push(Service::start(app::plain(&pool, HOLD)).await?);
+        services.push(Service::start(app::plain(&pool, HOLD, None)).await?);
         pools.push(pool);
     }
     let watch = match observer {
@@ -115,7 +115,7 @@ async fn with(lab: &mut Lab, setting: &Setting) -> Result<(With, Vec<(i64, Strin
     service::warm_guarded(&pool).await?;
     let mut config = Config::load(&Source::text("config/selfheal.toml", CONFIG))?;
     config.runtime.mode = setting.mode;
-    let (app, heal) = app::healed(&pool, config, HOLD).await?;
+    let (app, heal) = app::healed(&pool, config, HOLD, None).await?;
     let gate = heal.gate(app::POOL).ok_or("the runtime has lost its pool")?;
     let service = Service::start(app).await?;
     let watched = gate.clone();
