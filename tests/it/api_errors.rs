@@ -14,10 +14,17 @@ use axum::{
 use futures_util::stream;
 use http_body::Frame;
 use http_body_util::StreamBody;
-use selfheal::http::{Code, Endpoint, Endpoints, Failure, Problem, Replies};
+use selfheal::{
+    breaker::Policy,
+    gate::Gate,
+    http::{Code, Endpoint, Endpoints, Failure, Problem, Registry, Replies},
+};
 use selfheal_actors::clock::Clock;
 
-use crate::support::{Reply, get, guarded, layer, random, send};
+use crate::{
+    support::{Reply, get, guarded, layer, random, send},
+    whole_layer,
+};
 
 /// What a handler does, drawn at random.
 #[derive(Clone, Debug)]
@@ -178,13 +185,27 @@ fn parses(reply: Option<&Reply>) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_a_handler_does_every_reply_of_a_json_route_parses() {
+    every_reply_parses(1, || guarded(json_route(Duration::from_secs(5)))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_it_does_with_every_part_on() {
+    every_reply_parses(2, || {
+        let (gate, _, registry) =
+            whole_layer::everything(vec![whole_layer::endpoint("/api/x")], Policy::default());
+        (gate, registry)
+    })
+    .await;
+}
+
+async fn every_reply_parses(seed: u64, guard: impl Fn() -> (Gate, Registry)) {
     std::panic::set_hook(Box::new(|_| {}));
-    let mut random = random(1);
+    let mut random = random(seed);
     let (mut without, mut with, mut exempt) = (0, 0, 0);
     for n in 0..2_000 {
         let case = Case::draw(&mut random);
         without += usize::from(!parses(tried(&app(case.clone(), None), &case).await.as_ref()));
-        let (gate, registry) = guarded(json_route(Duration::from_secs(5)));
+        let (gate, registry) = guard();
         let reply = tried(&app(case.clone(), Some(layer(registry))), &case).await;
         if reply.as_ref().is_none_or(|reply| case.is_exempt(reply)) {
             // A stream that has begun can only break off; what is exempt need not parse.

@@ -26,3 +26,4 @@ mod supervision;
 mod supervision_under_load;
 mod support;
 mod tidy;
+mod whole_layer;
