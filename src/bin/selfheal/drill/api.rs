@@ -78,7 +78,7 @@ pub(super) async fn replay(lab: &mut Lab, setting: &Setting) -> Result<Told, Box
 }
 
 async fn without(lab: &mut Lab, setting: &Setting) -> Result<Without, Box<dyn Error>> {
-    let pool = service::plain_pool(lab.url()).await?;
+    let pool = service::plain_pool(lab.url())?;
     let faults = Faults::new(setting.clock.clone());
     let service = Service::start(app::plain(&pool, Duration::ZERO, Some(&faults))).await?;
     let start = setting.clock.now();
