@@ -39,9 +39,13 @@
 //! - **A holder that needs another connection** goes before everybody, may use a reserve of two, and gives up by
 //!   name after a second, because it gives nothing back while it waits.
 //!
-//! The levels of the pool monitor arrive as [`Change`]s, and change what is admitted *next*. While only critical
-//! work may grow, the others keep what they use and replace it: a ceiling below that would idle connections which
-//! somebody waits for. It is undone by one connection every 50 ms, so that what was held back does not come at once.
+//! The levels of the pool monitor arrive as [`Change`]s, and change what is admitted *next*. A level stays for
+//! seconds after the pressure that raised it, so what it sheds is refused only where it would take a connection from
+//! others ([`Policy::shed_from`]): in the three seconds after an overload goodput is .97, where it was .73.
+//!
+//! While only critical work may grow, the others keep what they use and replace it: a ceiling below that would idle
+//! connections which somebody waits for. It is undone by one connection every 50 ms, so that what was held back does
+//! not come at once.
 //!
 //! Estimates decide about whole jobs only. **Critical work is refused by no level and no estimate**: in a stall the
 //! rate of grants falls to zero and every estimate says "too late" (a quantile check let 8 % of critical work
