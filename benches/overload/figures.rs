@@ -12,11 +12,11 @@ use crate::{
     contender::{Fault, Kind},
     fixture::Written,
     load::{Shot, Work},
-    scenario::{Phase, Scenario},
+    scenario::{Phase, REPORT_MS, Scenario},
 };
 
-/// Goodput is taken from so long after the beginning of a phase: what was begun before is done by then. Dashboards all
-/// come at the beginning, and are done within the phase: there it is taken from all of it.
+/// Goodput is taken from so long after the beginning of a phase, or longer where queries are long: what was begun before is
+/// done by then. Dashboards all come at the beginning, and are done within the phase: there it is taken from all of it.
 const SETTLED: Duration = Duration::from_millis(500);
 /// Mitigation and recovery are looked for in steps of this.
 const BIN: Duration = Duration::from_millis(500);
@@ -48,7 +48,8 @@ pub(crate) struct Figures {
     pub(crate) recovered: f64,
     pub(crate) dashboards: u32,
     pub(crate) dashboards_done: u32,
-    /// How soon a refused caller knew: the 99th of 100.
+    /// How soon a refused caller knew.
+    pub(crate) refused_p50: f64,
     pub(crate) refused_p99: f64,
     pub(crate) requests: usize,
     pub(crate) tries: u64,
@@ -111,7 +112,7 @@ pub(crate) fn of(
     let count = |is: fn(Outcome) -> bool| known.iter().filter(|(_, fate)| is(fate.outcome)).count();
     let dashboards = || known.iter().filter(|(shot, _)| shot.is_dashboard());
     let is_done = |(_, fate): &&(&Shot, Fate)| fate.outcome == Outcome::Done;
-    let refused = known.iter().filter(|(_, fate)| fate.outcome == Outcome::Failed(Fault::Refused));
+    let refused = || known.iter().filter(|(_, fate)| fate.outcome == Outcome::Failed(Fault::Refused));
     Figures {
         scenario: scenario.key,
         contender: contender.name(),
@@ -122,7 +123,8 @@ pub(crate) fn of(
         recovered: seen.settled(ends, scenario.after, seen.all_is_well()),
         dashboards: dashboards().count() as u32,
         dashboards_done: dashboards().filter(is_done).count() as u32,
-        refused_p99: percentile(refused.map(|(_, fate)| fate.took), 0.99),
+        refused_p50: percentile(refused().map(|(_, fate)| fate.took), 0.5),
+        refused_p99: percentile(refused().map(|(_, fate)| fate.took), 0.99),
         requests: shots.len(),
         tries: known.iter().map(|(_, fate)| u64::from(fate.tries)).sum(),
         refused: count(|outcome| outcome == Outcome::Failed(Fault::Refused)),
@@ -175,7 +177,12 @@ impl Seen<'_> {
                 .map(|(shot, fate)| fate.took.saturating_sub(Duration::from_secs_f64(shot.work_seconds())))
         };
         let dashboards = self.due(begins, ends).any(|(shot, _)| shot.is_dashboard());
-        let settled = if dashboards { begins } else { begins + SETTLED };
+        let reports = self.due(begins, ends).any(|(shot, _)| shot.is_report());
+        let settled = match (dashboards, reports) {
+            (true, _) => begins,
+            (false, true) => begins + Duration::from_millis(REPORT_MS.into()) + SETTLED,
+            (false, false) => begins + SETTLED,
+        };
         let of = |class| self.success(begins, ends, |shot| shot.class == class && !shot.is_dashboard());
         Part {
             goodput: self.goodput(settled, ends, slots),
@@ -200,7 +207,7 @@ impl Seen<'_> {
         let done: f64 = done.map(|(shot, _)| shot.work_seconds()).sum();
         let offered: f64 = self.due(from, to).map(|(shot, _)| shot.work_seconds()).sum();
         // The sum of nothing is -0.
-        (done + 0.0) / offered.min(f64::from(slots) * (to - from).as_secs_f64())
+        (done + 0.0) / offered.min(f64::from(slots) * to.saturating_sub(from).as_secs_f64())
     }
 
     fn success(&self, from: Duration, to: Duration, of: impl Fn(&Shot) -> bool) -> Success {

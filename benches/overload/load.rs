@@ -51,6 +51,7 @@ const fn patience(class: Class) -> Duration {
     }
 }
 
+const REPORT: &str = "report";
 const REPORT_PATIENCE: Duration = Duration::from_secs(10);
 const DASHBOARD_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -70,6 +71,10 @@ impl Shot {
             Work::Single(query) => query.holds() <= self.patience,
             Work::Dashboard { queries, .. } => queries.iter().all(|query| query.holds() <= self.patience),
         }
+    }
+
+    pub(crate) fn is_report(&self) -> bool {
+        matches!(&self.work, Work::Single(query) if query.operation == REPORT)
     }
 
     pub(crate) const fn is_dashboard(&self) -> bool {
@@ -138,7 +143,7 @@ impl Drawing<'_> {
         let (class, operation) = if roll < critical {
             (Class::Critical, "assign")
         } else if roll < critical + reports {
-            (Class::Sheddable, "report")
+            (Class::Sheddable, REPORT)
         } else if (roll - critical - reports) < (1.0 - critical - reports) / 2.0 {
             (Class::Normal, "list")
         } else {
@@ -146,7 +151,7 @@ impl Drawing<'_> {
         };
         // Drawn for a report too, so that its neighbours' times do not depend on it.
         let mut query = Query::drawn(&mut self.dice, operation);
-        let is_report = operation == "report";
+        let is_report = operation == REPORT;
         if is_report {
             query.ms = REPORT_MS;
         }

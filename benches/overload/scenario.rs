@@ -192,7 +192,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         },
         Scenario {
             reports: 0.03,
-            ..of("E", "3 % reports that hold for 3 s, at 1.2 times the capacity", 1.5, (7.0, 1.2), 2.5)
+            ..of("E", "3 % reports that hold for 3 s, at 1.2 times the capacity", 1.0, (8.0, 1.2), 2.5)
         },
         Scenario {
             trouble: Trouble::Stall,

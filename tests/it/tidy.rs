@@ -89,8 +89,8 @@ fn the_top_level_is_the_card_and_little_more() {
         .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
         .filter(|name| !name.starts_with('.') && !["target", "data"].contains(&name.as_str()))
         .collect();
-    let expected = "ARCHITECTURE.md Cargo.lock Cargo.toml LICENSE-APACHE LICENSE-MIT README.md actors config \
-                    src tests";
+    let expected = "ARCHITECTURE.md Cargo.lock Cargo.toml LICENSE-APACHE LICENSE-MIT README.md actors benches \
+                    config src tests";
     for name in &found {
         assert!(expected.split_whitespace().any(|e| e == name), "{name} is new at the top level");
     }
