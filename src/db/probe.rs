@@ -9,13 +9,13 @@
 //! be asked when no new connection is to be had. It must live on the runtime of whoever asks. If it cannot be opened
 //! because the server is full, then by connections of the same pool as well: an idle one is given up for it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use selfheal_actors::level::Mode;
 use sqlx::{ConnectOptions, Connection};
 
 use super::{
-    backend::Backend,
+    backend::{Backend, ConnectOptionsOf},
     census::{Census, Wanted},
     classify::sqlstate,
     error::Error,
@@ -23,6 +23,10 @@ use super::{
     pool::Shared,
     share::Want,
 };
+
+/// How often, and how soon one after the other, a slot that was given up is tried for.
+const TRIES: u32 = 50;
+const SOON: Duration = Duration::from_millis(20);
 
 /// What the server has, and what of it the pool may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +93,7 @@ impl<DB: Backend> Probe<DB> {
     /// hands out no more than the connections that the pool has.
     pub fn make_do(&self, error: &Error) {
         let Error::Sqlx(error) = error else { return };
-        if sqlstate(error).as_deref() == Some("53300") {
+        if is_full(error) {
             self.shared.attached().gate.set_limit(self.shared.pool.size().max(1));
         }
     }
@@ -107,14 +111,7 @@ impl<DB: Backend> Probe<DB> {
         let options = self.shared.pool.connect_options();
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => match options.connect().await {
-                Err(error)
-                    if sqlstate(&error).as_deref() == Some("53300") && self.shared.give_up_idle().await =>
-                {
-                    options.connect().await?
-                }
-                outcome => outcome?,
-            },
+            None => dial(&self.shared, &options).await?,
         };
         let census = DB::census(&mut connection, &options, wanted).await?;
         Ok((census, connection))
@@ -133,6 +130,30 @@ impl<DB: Backend> fmt::Debug for Probe<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Probe").field("open", &self.connection.is_some()).finish_non_exhaustive()
     }
+}
+
+/// Opens the connection, in the place of an idle one of the pool if the server is full.
+async fn dial<DB: Backend>(
+    shared: &Shared<DB>,
+    options: &ConnectOptionsOf<DB>,
+) -> Result<DB::Connection, sqlx::Error> {
+    match options.connect().await {
+        Err(error) if is_full(&error) && shared.give_up_idle().await => {}
+        outcome => return outcome,
+    }
+    // The server has the slot free a moment after the connection is closed.
+    for _ in 1..TRIES {
+        match options.connect().await {
+            Err(error) if is_full(&error) => tokio::time::sleep(SOON).await,
+            outcome => return outcome,
+        }
+    }
+    options.connect().await
+}
+
+/// Whether the server said that it has too many clients.
+fn is_full(error: &sqlx::Error) -> bool {
+    sqlstate(error).as_deref() == Some("53300")
 }
 
 /// What a census means for a pool of at most `max`, which wants `wanted` and has `open` connections.
