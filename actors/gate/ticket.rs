@@ -42,6 +42,7 @@ struct Described {
     request_id: Option<Name>,
     queries: Option<u32>,
     attempt: u32,
+    trace: Option<Name>,
 }
 
 /// One gate that a ticket has entered.
@@ -96,6 +97,12 @@ impl Ticket {
         self.with(|work| work.attempt = attempt)
     }
 
+    /// A ticket of work that is part of this W3C trace: a `traceparent`, as it came.
+    #[must_use]
+    pub fn with_trace(self, traceparent: Name) -> Self {
+        self.with(|work| work.trace = Some(traceparent))
+    }
+
     /// The ticket of the task that is running, if it has one.
     #[must_use]
     pub fn current() -> Option<Self> {
@@ -147,6 +154,12 @@ impl Ticket {
     #[must_use]
     pub fn queries(&self) -> Option<u32> {
         self.0.work.queries
+    }
+
+    /// The W3C trace that it is part of: a `traceparent`.
+    #[must_use]
+    pub fn trace(&self) -> Option<&Name> {
+        self.0.work.trace.as_ref()
     }
 
     /// How often the work was tried before.

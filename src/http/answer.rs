@@ -48,6 +48,14 @@ impl Answer {
         Self { said, error: Some(class), retry_after, refused, data: None }
     }
 
+    /// Whether it was tried again already, further in: twice five attempts would be twenty-five.
+    pub(crate) fn was_retried(&self) -> bool {
+        match &self.said {
+            Said::Problem(problem, _) => problem.retried,
+            Said::Reply(_) => false,
+        }
+    }
+
     /// Whether it is the caller's own mistake, told by the handler or by us.
     pub(crate) fn is_callers_mistake(&self) -> bool {
         match &self.said {

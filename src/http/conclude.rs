@@ -56,7 +56,7 @@ impl Visit {
     pub(crate) fn again(&mut self, answer: &Answer) -> Option<Duration> {
         let error = answer.error?;
         self.detected(answer, error);
-        if self.repeatable == Repeatable::Never || self.calls == 0 {
+        if self.repeatable == Repeatable::Never || self.calls == 0 || answer.was_retried() {
             return None;
         }
         let failed = self.failure(answer, error, !self.background, self.time_left());

@@ -15,6 +15,7 @@ use selfheal_actors::{
 };
 
 use super::{
+    call_error::CallError,
     problem::{Code, Problem},
     reply,
 };
@@ -102,6 +103,9 @@ pub(crate) fn classify(error: &(dyn Error + 'static)) -> Problem {
 fn known(error: &(dyn Error + 'static)) -> Option<Problem> {
     if let Some(refusal) = error.downcast_ref::<Refusal>() {
         return Some(refused(refusal));
+    }
+    if let Some(error) = error.downcast_ref::<CallError>() {
+        return Some(error.problem());
     }
     if let Some(rejection) = error.downcast_ref::<Rejection>() {
         return Some(rejected(rejection));

@@ -10,6 +10,8 @@
 //!   flight, and the last good replies where an endpoint asks for them. Bodies of replies are read up to 1 MiB, those
 //!   of requests up to 64 KiB; what is longer passes or is replaced unread, and is not made again.
 //!
+//! [`ClientLayer`] is the same guard around calls that the service makes itself.
+//!
 //! What it does not do: it does not cut a stream that has begun, does not look into encoded bodies, and does not
 //! authenticate anybody.
 
@@ -17,6 +19,8 @@ mod answer;
 mod body;
 mod cache;
 mod cacheable;
+mod call_error;
+mod client;
 mod conclude;
 mod configured;
 mod deadline;
@@ -39,6 +43,8 @@ mod state;
 mod validate;
 mod visit;
 
+pub use call_error::CallError;
+pub use client::{ClientLayer, HealClient};
 pub use failure::Failure;
 pub use identity::{DEFAULT_HEADER, Identity};
 pub use layer::HealLayer;

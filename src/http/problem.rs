@@ -148,6 +148,8 @@ pub struct Problem {
     pub class: ErrorClass,
     /// Whether this runtime refused it, so that it says nothing about the handler.
     pub refused: bool,
+    /// Whether it was tried again already, further in.
+    pub retried: bool,
 }
 
 impl Problem {
@@ -162,6 +164,7 @@ impl Problem {
             pool: None,
             class: code.class(),
             refused: false,
+            retried: false,
         }
     }
 
@@ -183,6 +186,13 @@ impl Problem {
     #[must_use]
     pub const fn of_class(mut self, class: ErrorClass) -> Self {
         self.class = class;
+        self
+    }
+
+    /// The same, of what was tried again further in, or not.
+    #[must_use]
+    pub const fn retried(mut self, retried: bool) -> Self {
+        self.retried = retried;
         self
     }
 

@@ -4,7 +4,9 @@
 //! connection or even per request. State that is born in `Layer::layer` is then born a thousand times, and
 //! limits nothing. So the layer and its services are views: applying them again changes nothing.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use parking_lot::Mutex;
 
 use selfheal_actors::{
     breaker::{Breaker, Breakers},
@@ -18,6 +20,7 @@ use selfheal_actors::{
 
 use super::{
     cache::Replies,
+    client::ClientLayer,
     idempotency::Keys,
     identity::Identity,
     policy::{Endpoint, Endpoints, Match},
@@ -43,6 +46,9 @@ pub struct Registry {
     pub(crate) keys: Keys,
     gates: Vec<(Name, Gate)>,
     breakers: Option<Breakers>,
+    /// What is called by name from here, and how its calls are made again.
+    clients: Mutex<HashMap<Name, Retries>>,
+    policy: (retry::Policy, u64),
     /// One for each of the endpoints, in their order.
     states: Vec<State>,
 }
@@ -64,6 +70,8 @@ impl Registry {
             impact: Impact::default(),
             gates: Vec::new(),
             breakers: None,
+            clients: Mutex::default(),
+            policy: (retry::Policy::never(), 0),
         }
     }
 
@@ -82,6 +90,7 @@ impl Registry {
         for (state, new) in self.states.iter_mut().zip(policies) {
             state.retries = new.retries;
         }
+        self.policy = (policy.clone(), seed);
         self
     }
 
@@ -136,6 +145,25 @@ impl Registry {
     pub(crate) fn circuit(&self, matched: &Match) -> Option<Breaker> {
         let own = self.state(matched).circuit.as_ref();
         own.cloned().or_else(|| Some(self.breakers.as_ref()?.endpoint(matched.route.as_ref()?)))
+    }
+
+    /// The retries of calls to `name`. Names are written in code, so there are few.
+    pub(crate) fn retries_of(&self, name: &Name) -> Retries {
+        let (policy, seed) = &self.policy;
+        let mut clients = self.clients.lock();
+        let seed = seed.wrapping_add(clients.len() as u64);
+        clients.entry(Name::clone(name)).or_insert_with(|| Retries::new(policy.clone(), seed)).clone()
+    }
+
+    /// The circuit of calls to `name`.
+    pub(crate) fn circuit_of(&self, name: &str) -> Option<Breaker> {
+        Some(self.breakers.as_ref()?.endpoint(name))
+    }
+
+    /// A guard for a client that calls `name`. Two of the same name share circuit and budget.
+    #[must_use]
+    pub fn client(self: &Arc<Self>, name: &str) -> ClientLayer {
+        ClientLayer::new(name, self)
     }
 
     pub(crate) fn state(&self, matched: &Match) -> &State {

@@ -16,6 +16,9 @@ use selfheal_actors::signal::Name;
 /// The header that carries the id, in and out.
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The header that carries a W3C trace.
+pub(crate) const TRACE: HeaderName = HeaderName::from_static("traceparent");
+
 /// No caller's id is longer than this; a longer one is not taken over.
 const LONGEST: usize = 128;
 
@@ -37,6 +40,13 @@ impl RequestIds {
         RequestId(theirs(headers).map_or_else(|| self.make(), Into::into))
     }
 
+    /// The `traceparent` of a call that is made on behalf of `trace`, with a span of its own.
+    pub(crate) fn child_of(&self, trace: &str) -> String {
+        let n = self.made.fetch_add(1, Ordering::Relaxed);
+        let (id, flags) = parsed(trace).unwrap_or((trace, "00"));
+        format!("00-{id}-{:016x}-{flags}", self.process.hash_one((n, "span")).max(1))
+    }
+
     /// 128 bits that no two requests share: 64 that mix with a count, keyed by the process's random state.
     fn make(&self) -> Name {
         let n = self.made.fetch_add(1, Ordering::Relaxed);
@@ -45,6 +55,12 @@ impl RequestIds {
             write!(id, "{:016x}{:016x}", self.process.hash_one(n), self.process.hash_one((n, "selfheal")));
         id.into()
     }
+}
+
+/// The caller's trace, if it is one.
+pub(crate) fn trace(headers: &HeaderMap) -> Option<Name> {
+    let traceparent = headers.get(TRACE)?.to_str().ok()?;
+    parsed(traceparent).map(|_| traceparent.into())
 }
 
 /// Writes the id on a reply, unless the handler has put its own there.
@@ -64,15 +80,21 @@ fn is_sane(id: &str) -> bool {
     (1..=LONGEST).contains(&id.len()) && id.bytes().all(harmless)
 }
 
-/// The trace id of `version-traceid-parentid-flags`: 32 lower-case hexadecimal digits that are not all zero.
+/// The trace id of a `traceparent`.
 fn trace_id(traceparent: &str) -> Option<&str> {
+    Some(parsed(traceparent)?.0)
+}
+
+/// Trace id and flags of `version-traceid-parentid-flags`: lower-case hexadecimal digits, the id not all zero.
+pub(crate) fn parsed(traceparent: &str) -> Option<(&str, &str)> {
     let mut parts = traceparent.split('-');
     let (version, trace, parent) = (parts.next()?, parts.next()?, parts.next()?);
     let hex = |text: &str, digits| {
         text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     };
     let valid = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16);
-    (valid && trace.bytes().any(|b| b != b'0')).then_some(trace)
+    let flags = parts.next().filter(|flags| hex(flags, 2)).unwrap_or("00");
+    (valid && trace.bytes().any(|b| b != b'0')).then_some((trace, flags))
 }
 
 #[cfg(test)]

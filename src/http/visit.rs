@@ -117,7 +117,7 @@ impl Visit {
         };
         let visit = Self {
             mode,
-            ticket: ticket(&matched, matched.endpoint.class, user, &manner, deadline),
+            ticket: traced(ticket(&matched, matched.endpoint.class, user, &manner, deadline), &parts.headers),
             fallback: wanted(registry, mode, &matched, shown, parts),
             repeatable: repeatable(mode, &matched, parts),
             registry: Arc::clone(registry),
@@ -257,6 +257,13 @@ fn ticket(matched: &Match, class: Class, user: Option<Name>, manner: &Manner, de
         ticket = ticket.with_queries(queries);
     }
     ticket
+}
+
+fn traced(ticket: Ticket, headers: &HeaderMap) -> Ticket {
+    match request_id::trace(headers) {
+        Some(trace) => ticket.with_trace(trace),
+        None => ticket,
+    }
 }
 
 fn repeatable(mode: Mode, matched: &Match, parts: &Parts) -> Repeatable {

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     admin::{self, Health, ModeChange, NotOperated, NotRestarted, Reading},
     config::Metrics,
-    http::{HealLayer, Optional},
+    http::{ClientLayer, HealLayer, Optional},
 };
 
 /// The runtime, as a host holds it. Cheap to clone; clones are the same runtime. It runs until
@@ -52,6 +52,13 @@ impl Heal {
     #[must_use]
     pub fn layer(&self) -> HealLayer {
         HealLayer::new(Arc::clone(&self.0.parts.registry))
+    }
+
+    /// What guards calls that the service makes itself, to `name`: `heal.client("payments").layer(client)`. Calls to one
+    /// name share circuit and budget. `name` must come from the code, never from a request.
+    #[must_use]
+    pub fn client(&self, name: &str) -> ClientLayer {
+        self.0.parts.registry.client(name)
     }
 
     /// Probes, metrics and the admin API, behind its guard. It must know its peers:

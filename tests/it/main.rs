@@ -26,4 +26,5 @@ mod supervision;
 mod supervision_under_load;
 mod support;
 mod tidy;
+mod upstream;
 mod whole_layer;
