@@ -106,6 +106,13 @@ impl Fixture {
         })
     }
 
+    /// How many sessions callers have.
+    pub(crate) async fn sessions(&self) -> Result<i64, sqlx::Error> {
+        sqlx::query_scalar("select count(*) from pg_stat_activity where usename = 'app'")
+            .fetch_one(&mut self.server.admin().await)
+            .await
+    }
+
     async fn pids(&self) -> Result<Vec<String>, sqlx::Error> {
         sqlx::query_scalar("select pid::text from pg_stat_activity where usename = 'app'")
             .fetch_all(&mut self.server.admin().await)

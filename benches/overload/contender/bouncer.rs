@@ -26,6 +26,9 @@ use crate::{
 /// Connections of the service to PgBouncer.
 const CLIENTS: u32 = 400;
 
+/// How often it is made to open what is missing.
+const WARM_ROUNDS: u32 = 30;
+
 pub(crate) struct Bounced {
     pool: PgPool,
     process: Mutex<Child>,
@@ -71,20 +74,25 @@ impl Bounced {
             .test_before_acquire(false)
             .connect_lazy_with(options);
         let bounced = Self { pool, process: Mutex::new(process), folder };
-        bounced.warm(open).await?;
+        bounced.warm(fixture, open).await?;
         Ok(bounced)
     }
 
-    /// Every client connects, and so many at once make it open as many sessions.
-    async fn warm(&self, open: u32) -> Result<(), sqlx::Error> {
+    /// Every client connects, and so many at once make it open as many sessions; it opens one after the other.
+    async fn warm(&self, fixture: &Fixture, open: u32) -> Result<(), Box<dyn Error>> {
         let clients: Vec<_> =
             stream::iter(0..CLIENTS).map(|_| self.pool.acquire()).buffer_unordered(8).try_collect().await?;
-        let used = clients.into_iter().take(open as usize);
+        drop(clients);
         let query = Query { ms: 200, ..Query::NOTHING };
-        stream::iter(used.map(|mut client| async move { client.execute(text(query)).await.map(drop) }))
-            .buffer_unordered(open as usize)
-            .try_collect()
-            .await
+        for _ in 0..WARM_ROUNDS {
+            let queries = stream::iter(0..open).map(|_| self.pool.execute(text(query)));
+            // Some wait for too long, while it opens what they wait for.
+            queries.buffer_unordered(open as usize).for_each(async |_| {}).await;
+            if fixture.sessions().await? >= i64::from(open) {
+                return Ok(());
+            }
+        }
+        Err("PgBouncer does not open its sessions".into())
     }
 
     async fn run(&self, query: Query) -> Result<(), Fault> {
