@@ -23,7 +23,7 @@ use super::{
     order::{Command, Order},
     policy::Policy,
 };
-use crate::signal::Name;
+use crate::signal::{Name, Signals};
 
 /// All circuits of a runtime. Clones are the same registry.
 #[derive(Clone)]
@@ -53,7 +53,9 @@ impl Breakers {
     /// The same, with at most `most` circuits.
     #[must_use]
     pub fn at_most(most: usize, policy: Arc<Policy>, around: Around, seed: u64) -> Self {
-        let other = Breaker::new("other", Arc::clone(&policy), around.clone(), seed);
+        // It is nobody's, and has nothing to tell.
+        let unheard = Around { signals: Signals::none(), ..around.clone() };
+        let other = Breaker::new("other", Arc::clone(&policy), unheard, seed);
         // A circuit that is not pinned obeys any order that pins it.
         let _ = other.operate(&Command::new(Order::Disabled, "selfheal", "too many endpoints"));
         let (circuits, overflow) = (RwLock::default(), AtomicU64::new(0));

@@ -38,7 +38,11 @@ impl Shard {
 }
 
 /// A cell has no more shards than this, so that it stays small.
+#[cfg(not(any(selfheal_model = "loom", selfheal_model = "shuttle")))]
 const MOST: usize = 4;
+/// The fewest with which something can go wrong between them.
+#[cfg(any(selfheal_model = "loom", selfheal_model = "shuttle"))]
+const MOST: usize = 2;
 
 /// How many shards a cell has: a power of two, enough for the threads that can run at once, and few.
 pub(super) fn count() -> usize {
@@ -49,15 +53,22 @@ pub(super) fn count() -> usize {
     *COUNT
 }
 
+#[cfg(not(any(selfheal_model = "loom", selfheal_model = "shuttle")))]
 thread_local! {
     /// 0 until it has one.
     static MINE: Cell<usize> = const { Cell::new(0) };
 }
 
+#[cfg(any(selfheal_model = "loom", selfheal_model = "shuttle"))]
+crate::sync::thread_local! {
+    /// Every model says which thread is which.
+    static MINE: Cell<usize> = Cell::new(1);
+}
+
 /// From now on the present thread counts on that shard: for tests in which one thread is many.
 #[cfg(test)]
 pub(super) fn pretend(number: usize) {
-    MINE.set(number + 1);
+    MINE.with(|mine| mine.set(number + 1));
 }
 
 /// The present thread's number, of which the low bits choose its shard. Threads are numbered as they come.

@@ -1,8 +1,13 @@
 //! Circuits in scenarios on virtual time, and beside a plain reference.
 
+mod actor;
+mod cancellation;
 mod handle;
+#[cfg(any(selfheal_model = "loom", selfheal_model = "shuttle"))]
+mod interleavings;
 mod model;
 mod reference;
+mod traps;
 
 use std::{env, ops::Range, thread};
 
