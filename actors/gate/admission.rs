@@ -174,18 +174,12 @@ impl Machine {
         }
     }
 
-    fn is_shed(&self, class: Class) -> bool {
+    const fn is_shed(&self, class: Class) -> bool {
         match class {
             Class::Critical | Class::Normal => false,
-            Class::Sheddable => self.params.shed && self.is_pressed(),
+            Class::Sheddable => self.params.shed,
             Class::Background => self.params.pause_durable,
         }
-    }
-
-    /// Whether a connection for sheddable work would be taken from others at this moment. A level stays for seconds
-    /// after the pressure that raised it.
-    fn is_pressed(&self) -> bool {
-        !self.nobody_waits() || f64::from(self.used()) >= self.policy.shed_from * f64::from(self.limit())
     }
 
     /// The user behind an acquisition without a job. It must be counted next, or the user is never forgotten.

@@ -28,9 +28,6 @@ pub struct Policy {
     /// The share at which Critical is left: with a static reserve, the most that work which is not critical
     /// may use while only critical work may grow. Default 0.88.
     pub critical_exit: f64,
-    /// While sheddable work is shed, it is refused from this share of the limit on, and wherever somebody waits;
-    /// below it connections would only idle. Default 0: it is refused whatever is in use.
-    pub shed_from: f64,
     /// The share that operations known to hold long may use together. Default 0.85.
     pub long_share: f64,
     /// An operation is known to hold long when a tenth of its last holds were longer. Default 125 ms.
@@ -73,7 +70,6 @@ impl Default for Policy {
             warning: 0.85,
             critical: 0.92,
             critical_exit: 0.88,
-            shed_from: 0.0,
             long_share: 0.85,
             long_hold: Duration::from_millis(125),
             long_operations: Vec::new(),
@@ -101,8 +97,7 @@ impl Policy {
     /// The first rule that is broken. A gate with such a policy still lets somebody through and still refuses
     /// nobody critical, but not as anybody would expect.
     pub fn check(&self) -> Result<(), Invalid> {
-        let shares =
-            [self.warning, self.critical, self.critical_exit, self.shed_from, self.long_share, self.pace];
+        let shares = [self.warning, self.critical, self.critical_exit, self.long_share, self.pace];
         if !shares.iter().all(|share| (0.0..=1.0).contains(share)) {
             return Err(Invalid::NoShare);
         }

@@ -49,10 +49,6 @@ impl Config {
             warning: pool.warning,
             critical: pool.critical,
             critical_exit: pool.critical_exit,
-            shed_from: match pool.reserve {
-                Reserve::Auto => pool.warning,
-                Reserve::Static => 0.0,
-            },
             long_share: pool.long_share,
             leak_after: pool.leak_after,
             batch: self.batching.normal,

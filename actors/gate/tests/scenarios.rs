@@ -31,23 +31,6 @@ fn at_warning_reports_are_shed_and_a_dashboard_that_is_inside_is_not() {
 }
 
 #[test]
-fn what_is_shed_may_use_connections_that_nobody_else_wants() {
-    let mut pool = Pool::with(10, Policy { shed_from: 0.8, ..Policy::default() });
-    let held = pool.take(8);
-    pool.apply(Change::Shed(true));
-    pool.enter(&work(Class::Sheddable)).expect_err("8 of 10 are in use");
-    pool.release(held[0]);
-    pool.enter(&work(Class::Sheddable)).expect("a connection would only idle");
-    pool.take(3);
-    parked(pool.loose(Class::Normal));
-    for &claim in &held[1..] {
-        pool.release(claim);
-    }
-    assert_eq!(pool.grants().len(), 1);
-    granted(pool.loose(Class::Sheddable));
-}
-
-#[test]
 fn ten_users_open_dashboards_of_160_queries_each_and_every_one_completes() {
     let mut pool = Pool::of(100);
     let dashboards: Vec<JobId> = (0..10)
