@@ -128,6 +128,7 @@ impl ModeCell {
 
     /// The mode in force.
     #[must_use]
+    #[inline]
     pub fn get(&self) -> Mode {
         match self.0.load(Ordering::Acquire) {
             0 => Mode::Observe,

@@ -60,41 +60,24 @@ pin_project! {
         #[pin]
         call: F,
         judge: Option<J>,
-        state: State<'a>,
+        // While the call waits. While it is polled its permit is on the stack, so that a panic of the call itself
+        // finds it there, and one of somebody else who drops the future finds it here.
+        waiting: Option<Permit<&'a Breaker>>,
     }
 
     impl<F, J> PinnedDrop for Call<'_, F, J> {
         fn drop(this: Pin<&mut Self>) {
-            // Only a panic of the call itself finds it being polled. One of somebody else may drop it as well.
-            this.project().state.end();
-        }
-    }
-}
-
-/// How far a call is.
-#[derive(Debug)]
-enum State<'a> {
-    /// Not begun, or over.
-    Idle,
-    /// Its future waits.
-    Waiting(Permit<&'a Breaker>),
-    /// Its future is being polled.
-    Polled(Permit<&'a Breaker>),
-}
-
-impl State<'_> {
-    fn end(&mut self) {
-        match std::mem::replace(self, State::Idle) {
-            State::Idle => {}
-            State::Waiting(permit) => permit.cancel(),
-            State::Polled(permit) => permit.failure(),
+            if let Some(permit) = this.project().waiting.take() {
+                permit.cancel();
+            }
         }
     }
 }
 
 impl<'a, F, J> Call<'a, F, J> {
+    #[inline]
     pub(super) const fn new(breaker: &'a Breaker, call: F, judge: J) -> Self {
-        Self { breaker, call, judge: Some(judge), state: State::Idle }
+        Self { breaker, call, judge: Some(judge), waiting: None }
     }
 }
 
@@ -108,21 +91,18 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let permit = match std::mem::replace(this.state, State::Idle) {
-            State::Waiting(permit) | State::Polled(permit) => permit,
-            State::Idle => match this.breaker.admit() {
+        let permit = match this.waiting.take() {
+            Some(permit) => permit,
+            None => match this.breaker.admit() {
                 Ok(permit) => permit,
                 Err(rejection) => return Poll::Ready(Err(CallError::Rejected(rejection))),
             },
         };
-        *this.state = State::Polled(permit);
-        let polled = this.call.poll(cx);
-        let State::Polled(permit) = std::mem::replace(this.state, State::Idle) else { return Poll::Pending };
-        let Poll::Ready(result) = polled else {
-            *this.state = State::Waiting(permit);
+        // If the call or its judge panics, the permit is dropped: a failure.
+        let Poll::Ready(result) = this.call.poll(cx) else {
+            *this.waiting = Some(permit);
             return Poll::Pending;
         };
-        // A judge that panics drops the permit: a failure.
         let outcome = this.judge.take().map_or(Outcome::Ignored, |judge| judge(&result));
         permit.settle(outcome);
         Poll::Ready(result.map_err(CallError::Failed))
@@ -133,7 +113,7 @@ impl<F, J> fmt::Debug for Call<'_, F, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call")
             .field("breaker", self.breaker)
-            .field("state", &self.state)
+            .field("waiting", &self.waiting)
             .finish_non_exhaustive()
     }
 }

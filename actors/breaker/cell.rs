@@ -36,16 +36,22 @@ use crate::{
 
 /// One circuit. Whoever asks says when it is.
 #[derive(Debug)]
-#[repr(align(128))]
 pub(super) struct Cell {
+    head: Head,
+    shards: Box<[Shard]>,
+    machine: Mutex<Machine>,
+}
+
+/// What calls read, away from what is written under the lock.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Head {
     /// Epoch, sequence, flags. Read by every call, written once a fold.
     word: AtomicU64,
     /// Of a closed circuit, when the present bucket ends; else until when the answer is settled. In nanoseconds.
     deadline: AtomicU64,
     /// A call that takes longer is slow, in nanoseconds; `u64::MAX` if none is.
     slow_after: AtomicU64,
-    shards: Box<[Shard]>,
-    machine: Mutex<Machine>,
 }
 
 /// The low bits of the word: what the circuit shows …
@@ -76,9 +82,11 @@ impl Cell {
     pub(super) fn new(policy: Arc<Policy>, seed: u64) -> Self {
         let machine = Machine::new(policy, seed);
         let cell = Self {
-            word: AtomicU64::new(0),
-            deadline: AtomicU64::new(0),
-            slow_after: AtomicU64::new(u64::MAX),
+            head: Head {
+                word: AtomicU64::new(0),
+                deadline: AtomicU64::new(0),
+                slow_after: AtomicU64::new(u64::MAX),
+            },
             shards: (0..shard::count()).map(|_| Shard::new()).collect(),
             machine: Mutex::new(Machine::clone(&machine)),
         };
@@ -86,16 +94,22 @@ impl Cell {
         cell
     }
 
+    /// Lets a call begin that needs no question; `None` if it must [ask](Self::admit).
+    #[inline]
+    pub(super) fn admit_at_once(&self) -> Option<Pass> {
+        let word = self.head.word.load(Ordering::Acquire);
+        (word & SHOWS == Circuit::Closed as u64).then(|| Pass { epoch: epoch(word), lease: 0 })
+    }
+
     /// May a call begin?
     ///
     /// # Errors
     /// [`Rejection`]: it must not.
     pub(super) fn admit(&self, time: impl Fn() -> Tick) -> Result<Pass, Rejection> {
-        let word = self.word.load(Ordering::Acquire);
-        if word & SHOWS == Circuit::Closed as u64 {
-            return Ok(Pass { epoch: epoch(word), lease: 0 });
+        match self.admit_at_once() {
+            Some(pass) => Ok(pass),
+            None => self.admit_if_not_settled(time()),
         }
-        self.admit_if_not_settled(word, time)
     }
 
     /// An admitted call has an outcome; `slow` if it took strictly longer than `slow_call`. True if the circuit has
@@ -104,15 +118,11 @@ impl Cell {
         if pass.is_free() || outcome == Outcome::Success && !slow && self.count_success(pass, &time) {
             return false;
         }
-        if outcome == Outcome::Ignored && pass.lease == 0 {
-            self.shard().ignored.fetch_add(1, Ordering::Relaxed);
-            return false;
-        }
-        let now = time();
-        self.ask(|machine| machine.settle(pass, outcome, slow, now)).1
+        self.settle_under_lock(pass, outcome, slow, time())
     }
 
     /// An admitted call ends without an outcome.
+    #[inline]
     pub(super) fn cancel(&self, pass: Pass) {
         if pass.is_free() {
             return;
@@ -122,6 +132,16 @@ impl Cell {
         } else {
             self.ask(|machine| machine.cancel(pass));
         }
+    }
+
+    /// What does not happen to most calls. Out of line, so that what does is short enough to be inlined.
+    #[inline(never)]
+    fn settle_under_lock(&self, pass: Pass, outcome: Outcome, slow: bool, now: Tick) -> bool {
+        if outcome == Outcome::Ignored && pass.lease == 0 {
+            self.shard().ignored.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        self.ask(|machine| machine.settle(pass, outcome, slow, now)).1
     }
 
     /// Asks the machine for something that calls do not ask for, with all that has been counted. The second is true
@@ -137,13 +157,14 @@ impl Cell {
     /// What it shows, in one load.
     #[must_use]
     pub(super) fn shows(&self) -> Circuit {
-        Circuit::ALL[(self.word.load(Ordering::Acquire) & SHOWS) as usize]
+        Circuit::ALL[(self.head.word.load(Ordering::Acquire) & SHOWS) as usize]
     }
 
     /// How long a call may take; a longer one is slow. `None` if nobody wants to know.
     #[must_use]
+    #[inline]
     pub(super) fn slow_after(&self) -> Option<u64> {
-        Some(self.slow_after.load(Ordering::Relaxed)).filter(|&nanos| nanos < u64::MAX)
+        Some(self.head.slow_after.load(Ordering::Relaxed)).filter(|&nanos| nanos < u64::MAX)
     }
 
     /// What has been counted since the start.
@@ -158,18 +179,20 @@ impl Cell {
         totals
     }
 
+    #[inline]
     fn shard(&self) -> &Shard {
         // There is at least one, and the number of shards is a power of two.
         &self.shards[shard::mine() & (self.shards.len() - 1)]
     }
 
     /// Answers without the lock if the answer is settled.
-    fn admit_if_not_settled(&self, word: u64, time: impl Fn() -> Tick) -> Result<Pass, Rejection> {
-        let now = time();
+    #[inline(never)]
+    fn admit_if_not_settled(&self, now: Tick) -> Result<Pass, Rejection> {
+        let word = self.head.word.load(Ordering::Acquire);
         if word & SETTLED != 0 {
-            let deadline = Tick::from_nanos(self.deadline.load(Ordering::Acquire));
+            let deadline = Tick::from_nanos(self.head.deadline.load(Ordering::Acquire));
             // Both belong together if the word has not changed in between.
-            if now < deadline && self.word.load(Ordering::Relaxed) == word {
+            if now < deadline && self.head.word.load(Ordering::Relaxed) == word {
                 return self.settled(Circuit::ALL[(word & SHOWS) as usize], deadline, now);
             }
         }
@@ -192,14 +215,15 @@ impl Cell {
     }
 
     /// Counts a success in time without the lock; false if that is not possible.
-    fn count_success(&self, pass: Pass, time: &impl Fn() -> Tick) -> bool {
+    #[inline]
+    pub(super) fn count_success(&self, pass: Pass, time: impl Fn() -> Tick) -> bool {
         let counter = &self.shard().successes;
         loop {
-            let word = self.word.load(Ordering::Acquire);
+            let word = self.head.word.load(Ordering::Acquire);
             if word & FLAGS != 0 || epoch(word) != pass.epoch {
                 return false;
             }
-            let deadline = self.deadline.load(Ordering::Relaxed);
+            let deadline = self.head.deadline.load(Ordering::Relaxed);
             if deadline != u64::MAX && time().as_nanos() >= deadline {
                 return false;
             }
@@ -215,12 +239,12 @@ impl Cell {
 
     /// Hands what the shards have counted to the machine.
     fn fold(&self, machine: &mut Machine) {
-        let word = self.word.load(Ordering::Relaxed);
+        let word = self.head.word.load(Ordering::Relaxed);
         if word & FLAGS != 0 {
             return; // Nobody counts on the shards; they are empty.
         }
         let next = sequence(word).wrapping_add(1);
-        self.word.store(pack(epoch(word), next, FOLDING), Ordering::Release);
+        self.head.word.store(pack(epoch(word), next, FOLDING), Ordering::Release);
         let empty = u64::from(next) << 32;
         let counted = |shard: &Shard| shard.successes.swap(empty, Ordering::AcqRel) & u64::from(u32::MAX);
         machine.fold(self.shards.iter().map(counted).sum());
@@ -240,10 +264,10 @@ impl Cell {
         if machine.must_judge() {
             flags |= JUDGE;
         }
-        self.deadline.store(deadline.as_nanos(), Ordering::Release);
-        self.slow_after.store(machine.policy().slow_after(), Ordering::Relaxed);
-        let sequence = sequence(self.word.load(Ordering::Relaxed));
-        self.word.store(pack(machine.epoch(), sequence, flags), Ordering::Release);
+        self.head.deadline.store(deadline.as_nanos(), Ordering::Release);
+        self.head.slow_after.store(machine.policy().slow_after(), Ordering::Relaxed);
+        let sequence = sequence(self.head.word.load(Ordering::Relaxed));
+        self.head.word.store(pack(machine.epoch(), sequence, flags), Ordering::Release);
     }
 }
 

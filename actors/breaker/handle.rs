@@ -115,8 +115,10 @@ impl Breaker {
     /// [`Rejection`]: it must not begin.
     #[inline]
     pub fn admit(&self) -> Result<Permit<&Self>, Rejection> {
-        let pass = self.pass()?;
-        Ok(Permit::new(self, pass))
+        match self.pass_at_once() {
+            Some(pass) => Ok(Permit::new(self, pass)),
+            None => Ok(Permit::new(self, self.pass()?)),
+        }
     }
 
     /// The same, with a permit that keeps the circuit alive: for what outlives the borrow, at the price of a count
@@ -136,6 +138,7 @@ impl Breaker {
     ///
     /// # Errors
     /// [`CallError`](super::CallError): it was not admitted, or it failed.
+    #[inline]
     pub fn call<T, E, F: Future<Output = Result<T, E>>>(
         &self,
         call: F,
@@ -148,6 +151,7 @@ impl Breaker {
     ///
     /// # Errors
     /// [`CallError`](super::CallError): it was not admitted, or it returned an error.
+    #[inline]
     pub fn call_judged<T, E, F, J>(&self, call: F, judge: J) -> Call<'_, F, J>
     where
         F: Future<Output = Result<T, E>>,
@@ -225,6 +229,14 @@ impl Breaker {
 
     #[inline]
     pub(super) fn settle(&self, pass: Pass, outcome: Outcome, begun: Option<Tick>) {
+        let quick = outcome == Outcome::Success && begun.is_none();
+        if !(quick && self.0.cell.count_success(pass, || self.0.around.clock.coarse())) {
+            self.settle_and_tell(pass, outcome, begun);
+        }
+    }
+
+    #[inline(never)]
+    fn settle_and_tell(&self, pass: Pass, outcome: Outcome, begun: Option<Tick>) {
         let clock = &self.0.around.clock;
         let slow = begun.zip(self.0.cell.slow_after()).is_some_and(|(begun, most)| {
             u64::try_from(clock.now().since(begun).as_nanos()).unwrap_or(u64::MAX) > most
@@ -239,7 +251,14 @@ impl Breaker {
         self.0.cell.cancel(pass);
     }
 
+    /// What most calls get. What is inlined here is little, so that a permit never goes through memory: written
+    /// in parts and read as a whole, it would cost more than all the rest.
     #[inline]
+    fn pass_at_once(&self) -> Option<Pass> {
+        if self.0.around.mode.get() == Mode::Act { self.0.cell.admit_at_once() } else { None }
+    }
+
+    #[inline(never)]
     fn pass(&self) -> Result<Pass, Rejection> {
         let around = &self.0.around;
         match around.mode.get() {

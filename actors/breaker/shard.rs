@@ -12,9 +12,9 @@ use std::{
 
 use crate::sync::AtomicU64;
 
-/// What the threads of one shard have counted. Two cache lines, because processors fetch them in pairs.
+/// What the threads of one shard have counted, on a line of its own.
 #[derive(Debug)]
-#[repr(align(128))]
+#[repr(align(64))]
 pub(super) struct Shard {
     /// A sequence (32 bits), and the successes since it began (32 bits).
     pub(super) successes: AtomicU64,
@@ -72,6 +72,7 @@ pub(super) fn pretend(number: usize) {
 }
 
 /// The present thread's number, of which the low bits choose its shard. Threads are numbered as they come.
+#[inline]
 pub(super) fn mine() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
     MINE.with(|mine| match mine.get() {
