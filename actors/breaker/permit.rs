@@ -24,7 +24,7 @@ impl<B: Borrow<Breaker>> Permit<B> {
     }
 
     /// The call did what it was to do. If it took longer than `slow_call` it counts as slow as well.
-    #[inline]
+    #[inline(always)]
     pub fn success(self) {
         self.settle(Outcome::Success);
     }
@@ -42,7 +42,7 @@ impl<B: Borrow<Breaker>> Permit<B> {
     }
 
     /// The call ended like this.
-    #[inline]
+    #[inline(always)]
     pub fn settle(mut self, outcome: Outcome) {
         let pass = std::mem::replace(&mut self.pass, Pass::FREE);
         self.breaker.borrow().settle(pass, outcome, self.begun);
@@ -61,15 +61,22 @@ impl<B: Borrow<Breaker>> Permit<B> {
 }
 
 impl<B: Borrow<Breaker>> Drop for Permit<B> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if !self.pass.is_free() {
-            let breaker = self.breaker.borrow();
-            if thread::panicking() {
-                breaker.settle(self.pass, Outcome::Failure, self.begun);
-            } else {
-                breaker.cancel(self.pass);
-            }
+            abandon(self.breaker.borrow(), self.pass, self.begun);
         }
+    }
+}
+
+/// A call without an outcome. It takes what it needs and not the permit, which so never needs an address: a permit
+/// in registers costs a third of one in memory.
+#[cold]
+#[inline(never)]
+fn abandon(breaker: &Breaker, pass: Pass, begun: Option<Tick>) {
+    if thread::panicking() {
+        breaker.settle(pass, Outcome::Failure, begun);
+    } else {
+        breaker.cancel(pass);
     }
 }
