@@ -5,7 +5,10 @@
 
 pub mod dice;
 pub mod figures;
+pub mod floors;
 pub mod machine;
+pub mod ours;
+pub mod race;
 pub mod table;
 
 pub use dice::Dice;
