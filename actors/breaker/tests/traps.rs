@@ -287,3 +287,21 @@ fn jitter_spreads_both_ways_and_stays_within_its_share() {
     assert!(lasted.iter().all(|&seconds| (0.8..=1.2).contains(&seconds)));
     assert!(lasted.iter().any(|&seconds| seconds < 0.85) && lasted.iter().any(|&seconds| seconds > 1.15));
 }
+
+#[test]
+fn a_look_at_the_window_when_a_bucket_turns_does_not_hide_what_the_next_success_decides() {
+    let window = Window::Time { last: Duration::from_millis(20), buckets: 2 };
+    let cell = Cell::new(Arc::new(Policy { window, ..Policy::default() }), 0);
+    let calls = |count, ms, outcome| {
+        for _ in 0..count {
+            let pass = cell.admit(|| MS(ms)).expect("it is closed");
+            cell.settle(pass, outcome, false, || MS(ms));
+        }
+    };
+    calls(10, 0, SUCCESS);
+    calls(6, 10, FAILURE);
+    assert_eq!(cell.shows(), Circuit::Closed, "six of sixteen");
+    assert_eq!(cell.ask(|machine| machine.counts(MS(20)).calls).0, 6, "the successes have left");
+    calls(1, 21, SUCCESS);
+    assert_eq!(cell.shows(), Circuit::Open, "six of seven");
+}
