@@ -149,16 +149,22 @@ where
     }
 
     fn once(&mut self, mut visit: Visit, request: Request<Body>) -> HealFuture<S> {
-        if let Err(problem) = visit.begin() {
-            return HealFuture::answered(visit, Answer::problem(*problem, None));
-        }
-        match visit.run(|| self.inner.call(request)) {
-            Ok(handler) => HealFuture::of(Some(visit), None, Stage::Handling { handler }),
-            Err(panic) => {
-                let answer = visit.panicked(&panic);
-                visit.settle(&answer);
-                HealFuture::answered(visit, answer)
-            }
+        let stage = begun(&mut visit, || self.inner.call(request));
+        HealFuture::of(Some(visit), None, stage)
+    }
+}
+
+/// A call begins: the handler is at work, unless somebody says no or it panics at once.
+fn begun<F>(visit: &mut Visit, call: impl FnOnce() -> F) -> Stage<F> {
+    if let Err(problem) = visit.begin() {
+        return Stage::Answered { answer: Some(Answer::problem(*problem, None)) };
+    }
+    match visit.run(call) {
+        Ok(handler) => Stage::Handling { handler },
+        Err(panic) => {
+            let answer = visit.panicked(&panic);
+            visit.settle(&answer);
+            Stage::Answered { answer: Some(answer) }
         }
     }
 }
@@ -318,20 +324,10 @@ where
     fn call(self: Pin<&mut Self>) {
         let mut this = self.project();
         let (Some(visit), Some(again)) = (this.visit, this.again) else { return };
-        let stage = match visit.begin() {
-            Err(problem) => Stage::Answered { answer: Some(Answer::problem(*problem, None)) },
-            Ok(()) => {
-                let request = again.request();
-                match visit.run(|| again.service.call(request)) {
-                    Ok(handler) => Stage::Handling { handler },
-                    Err(panic) => {
-                        let answer = visit.panicked(&panic);
-                        visit.settle(&answer);
-                        Stage::Answered { answer: Some(answer) }
-                    }
-                }
-            }
-        };
+        let stage = begun(visit, || {
+            let request = again.request();
+            again.service.call(request)
+        });
         *this.attempt = visit.attempt_timeout().map(|time| Box::pin(sleep(time)));
         this.stage.set(stage);
     }

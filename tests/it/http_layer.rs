@@ -3,31 +3,28 @@
 
 use std::{
     collections::BTreeSet,
-    future::Future,
     net::SocketAddr,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
     time::Duration,
 };
 
 use axum::{
     Router,
-    body::{Body, Bytes},
+    body::Body,
     extract::Query,
-    http::{Request, Response, StatusCode},
+    http::{Response, StatusCode},
     routing::{any, get as on_get},
 };
-use futures_util::{StreamExt as _, stream};
-use http_body::Body as _;
+use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use selfheal::http::{Endpoint, Endpoints, Felt, HealLayer, Impact, Optional, Registry};
 use selfheal_actors::{
     clock::Clock,
-    gate::{Change, Gate, Hold, Ticket},
+    gate::{Change, Gate},
     level::{Class, Mode, ModeCell},
 };
 use serde::Deserialize;
@@ -36,7 +33,10 @@ use tower::ServiceExt as _;
 use tower_layer::Layer as _;
 use tower_service::Service as _;
 
-use crate::support::{gate, get, get_as, guarded, layer, over_tcp, random, send};
+use crate::{
+    leaving::{Reply, frames, hold, poll_and_drop},
+    support::{gate, get, get_as, guarded, layer, over_tcp, random, send},
+};
 
 fn endpoints(list: Vec<Endpoint>) -> Endpoints {
     Endpoints::new(list, Endpoint::unlisted()).expect("they are valid")
@@ -49,57 +49,12 @@ struct Steps {
     streamed: u32,
 }
 
-/// Yields, takes a connection, yields while it holds it, and streams a body whose every frame takes one.
+/// Holds a connection, and streams a body whose every frame takes one.
 async fn work(gate: Gate, steps: Steps) -> Response<Body> {
-    pause(steps.before).await;
-    let permit = gate.acquire(Ticket::current().as_ref(), Hold::here()).await;
-    pause(steps.holding).await;
-    drop(permit);
-    let frames = stream::iter(0..steps.streamed).then(move |_| {
-        let gate = gate.clone();
-        async move {
-            let ticket = Ticket::current().expect("the body is polled in its request's scope");
-            let _permit = gate.acquire(Some(&ticket), Hold::here()).await;
-            tokio::task::yield_now().await;
-            Ok::<_, std::io::Error>(Bytes::from_static(b"data: x\n\n"))
-        }
-    });
+    hold(&gate, steps.before, steps.holding).await;
     let stream = Response::builder().header("content-type", "text/event-stream");
-    stream.body(Body::from_stream(frames)).expect("a response")
+    stream.body(frames(gate, steps.streamed)).expect("a response")
 }
-
-async fn pause(polls: u32) {
-    for _ in 0..polls {
-        tokio::task::yield_now().await;
-    }
-}
-
-/// Polls a request and its body `polls` times in all, unless they end before, and drops them.
-fn poll_and_drop(
-    app: &mut (impl FnMut(Request<Body>) -> Reply + ?Sized),
-    request: Request<Body>,
-    polls: u32,
-) {
-    let mut context = Context::from_waker(Waker::noop());
-    let mut future = app(request);
-    let mut body = None;
-    for _ in 0..polls {
-        match &mut body {
-            None => {
-                if let Poll::Ready(reply) = future.as_mut().poll(&mut context) {
-                    body = Some(reply.into_body());
-                }
-            }
-            Some(body) => {
-                if let Poll::Ready(None) = Pin::new(body).poll_frame(&mut context) {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-type Reply = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 #[tokio::test(start_paused = true)]
 async fn callers_that_go_away_at_any_moment_leave_nothing_behind() {
@@ -124,7 +79,7 @@ async fn callers_that_go_away_at_any_moment_leave_nothing_behind() {
             let _ = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             parked.push(future);
         } else {
-            poll_and_drop(&mut call, request, random.u32(0..12));
+            poll_and_drop(call(request), random.u32(0..12));
         }
         if parked.len() > 30 {
             drop(parked.swap_remove(random.usize(0..parked.len())));

@@ -15,6 +15,7 @@ mod config;
 mod guarded;
 mod healing_replies;
 mod http_layer;
+mod leaving;
 mod loop_of_healing;
 mod pool_exhaustion;
 mod pool_exhaustion_drill;

@@ -2,13 +2,11 @@
 //! nevertheless.
 
 use std::{
-    future::Future,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -21,12 +19,11 @@ use axum::{
     routing::any,
 };
 use futures_util::{StreamExt as _, stream};
-use http_body::Body as _;
 use selfheal::{
     breaker::{Around, Breakers, Policy},
     circuit::Circuit,
     clock::Clock,
-    gate::{Change, Gate, Hold, Ticket},
+    gate::{Change, Gate},
     http::{Endpoint, Endpoints, Fallback, Registry},
     level::{Class, Mode, ModeCell},
     retry,
@@ -36,7 +33,10 @@ use serde::Deserialize;
 use tower_layer::Layer as _;
 use tower_service::Service as _;
 
-use crate::support::{gate, get_as, layer, random, send};
+use crate::{
+    leaving::{Reply, frames, hold, poll_and_drop},
+    support::{gate, get_as, layer, random, send},
+};
 
 const S: fn(u64) -> Duration = Duration::from_secs;
 const MS: fn(u64) -> Duration = Duration::from_millis;
@@ -71,54 +71,14 @@ struct Steps {
     status: u16,
 }
 
-/// Yields, takes a connection, yields while it holds it, and answers: well, with a stream, or not.
+/// Holds a connection, and answers: well, with a stream, or not.
 async fn work(gate: Gate, steps: Steps) -> Response<Body> {
-    pause(steps.before).await;
-    let permit = gate.acquire(Ticket::current().as_ref(), Hold::here()).await;
-    pause(steps.holding).await;
-    drop(permit);
+    hold(&gate, steps.before, steps.holding).await;
     let status = StatusCode::from_u16(steps.status).expect("a status");
     if steps.streamed == 0 {
         return (status, [("content-type", "application/json")], "{}").into_response();
     }
-    let frames = stream::iter(0..steps.streamed).then(move |_| {
-        let gate = gate.clone();
-        async move {
-            let ticket = Ticket::current().expect("the body is polled in its request's scope");
-            let _permit = gate.acquire(Some(&ticket), Hold::here()).await;
-            tokio::task::yield_now().await;
-            Ok::<_, std::io::Error>(Bytes::from_static(b"data: x\n\n"))
-        }
-    });
-    (status, [("content-type", "text/event-stream")], Body::from_stream(frames)).into_response()
-}
-
-async fn pause(polls: u32) {
-    for _ in 0..polls {
-        tokio::task::yield_now().await;
-    }
-}
-
-type Reply = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
-
-/// Polls a request and its body `polls` times in all, unless they end before, and drops them.
-fn poll_and_drop(mut future: Reply, polls: u32) {
-    let mut context = Context::from_waker(Waker::noop());
-    let mut body = None;
-    for _ in 0..polls {
-        match &mut body {
-            None => {
-                if let Poll::Ready(reply) = future.as_mut().poll(&mut context) {
-                    body = Some(reply.into_body());
-                }
-            }
-            Some(body) => {
-                if let Poll::Ready(None) = Pin::new(body).poll_frame(&mut context) {
-                    return;
-                }
-            }
-        }
-    }
+    (status, [("content-type", "text/event-stream")], frames(gate, steps.streamed)).into_response()
 }
 
 fn drawn(random: &mut fastrand::Rng) -> Request<Body> {

@@ -17,12 +17,13 @@ mod service;
 mod story;
 mod watch;
 
-use std::process::ExitCode;
+use std::{error::Error, process::ExitCode};
 
 use clap::ValueEnum;
-
 use selfheal::{clock::Clock, level};
+use serde::Serialize;
 
+use self::lab::Lab;
 use crate::{
     log::Ear,
     output::{self, Outcome},
@@ -97,41 +98,41 @@ pub(crate) fn run(args: &Args) -> Outcome {
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn replay_api(args: &Args, setting: &pool::Setting) -> Result<bool, Box<dyn std::error::Error>> {
-    let mut lab = lab::Lab::open(args.database_url.as_deref()).await?;
-    let replayed = tokio::select! {
-        replayed = api::replay(&mut lab, setting) => replayed,
-        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
-    };
-    // What was made goes, however it went.
-    lab.close().await?;
-    let told = replayed?;
-    if args.json {
-        output::data(format!("{}\n", serde_json::to_string(&told.figures)?))?;
-    } else {
-        output::data(api_story::tell(&told))?;
-    }
+async fn replay_api(args: &Args, setting: &pool::Setting) -> Result<bool, Box<dyn Error>> {
+    let told =
+        in_lab(args.database_url.as_deref(), async |lab: &mut Lab| api::replay(lab, setting).await).await?;
+    say(args, &told.figures, || api_story::tell(&told))?;
     Ok(told.figures.passed)
 }
 
-async fn replay_pool(args: &Args, setting: &pool::Setting) -> Result<bool, Box<dyn std::error::Error>> {
-    let mut lab = lab::Lab::open(args.database_url.as_deref()).await?;
-    let replayed = tokio::select! {
-        replayed = pool::replay(&mut lab, setting) => replayed,
-        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
-    };
-    // What was made goes, however it went.
-    lab.close().await?;
-    let told = replayed?;
-    if args.json {
-        output::data(format!("{}\n", serde_json::to_string(&told.figures)?))?;
-    } else {
-        output::data(story::tell(&told))?;
-    }
+async fn replay_pool(args: &Args, setting: &pool::Setting) -> Result<bool, Box<dyn Error>> {
+    let told =
+        in_lab(args.database_url.as_deref(), async |lab: &mut Lab| pool::replay(lab, setting).await).await?;
+    say(args, &told.figures, || story::tell(&told))?;
     Ok(told.figures.passed)
 }
 
-async fn share_server(args: &Args) -> Result<bool, Box<dyn std::error::Error>> {
+/// Does `drill` in a lab. What was made for it goes, however it went.
+async fn in_lab<T>(
+    url: Option<&str>,
+    drill: impl AsyncFnOnce(&mut Lab) -> Result<T, Box<dyn Error>>,
+) -> Result<T, Box<dyn Error>> {
+    let mut lab = Lab::open(url).await?;
+    let done = tokio::select! {
+        done = drill(&mut lab) => done,
+        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+    };
+    lab.close().await?;
+    done
+}
+
+/// Prints what was asked for: the figures, or the story.
+fn say(args: &Args, figures: &impl Serialize, story: impl FnOnce() -> String) -> Result<(), Box<dyn Error>> {
+    let text = if args.json { format!("{}\n", serde_json::to_string(figures)?) } else { story() };
+    Ok(output::data(text)?)
+}
+
+async fn share_server(args: &Args) -> Result<bool, Box<dyn Error>> {
     let Some(url) = args.database_url.as_deref() else {
         return Err(
             "--processes needs a database server to share: name a PostgreSQL server by --database-url \
@@ -139,24 +140,13 @@ async fn share_server(args: &Args) -> Result<bool, Box<dyn std::error::Error>> {
                 .into(),
         );
     };
-    let mut lab = lab::Lab::open(Some(url)).await?;
     let setting = processes::Setting {
         seed: args.seed,
         processes: args.processes,
         mode: args.mode.into(),
         clock: Clock::system(),
     };
-    let shared = tokio::select! {
-        shared = processes::share(&mut lab, &setting) => shared,
-        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
-    };
-    // What was made goes, however it went.
-    lab.close().await?;
-    let figures = shared?;
-    if args.json {
-        output::data(format!("{}\n", serde_json::to_string(&figures)?))?;
-    } else {
-        output::data(figures.to_string())?;
-    }
+    let figures = in_lab(Some(url), async |lab: &mut Lab| processes::share(lab, &setting).await).await?;
+    say(args, &figures, || figures.to_string())?;
     Ok(figures.passed)
 }
