@@ -1,6 +1,6 @@
 //! What is behind the lock: the machine, its shadow, and who sits where.
 
-use std::{mem, sync::Arc};
+use std::{mem, sync::Arc, time::Duration};
 
 use crate::{
     clock::Tick,
@@ -169,6 +169,7 @@ impl Core {
 
     pub(super) fn stats(&self) -> Stats {
         let machine = self.judged();
+        let waiting_since = machine.waiting_since();
         Stats {
             pool: Name::clone(&self.pool),
             mode: self.mode,
@@ -177,9 +178,9 @@ impl Core {
             real_in_use: self.machine.in_use(),
             waiting: machine.waiting(),
             parked: machine.parked(),
-            waiting_since: machine.waiting_since(),
+            waiting_since,
             critical_waiting_since: machine.critical_waiting_since(),
-            oldest_wait: machine.oldest_wait(),
+            oldest_wait: waiting_since.map_or(Duration::ZERO, |since| machine.now.since(since)),
             in_flight: machine.in_flight(),
             users: machine.users(),
             holders: self.seats.held(),

@@ -100,13 +100,6 @@ impl Machine {
         waiting.filter(|claim| of(claim.class)).map(|claim| claim.queued).min()
     }
 
-    /// For how long the one who waits longest for a connection has waited; see
-    /// [`waiting_since`](Self::waiting_since).
-    #[must_use]
-    pub fn oldest_wait(&self) -> Duration {
-        self.waiting_since().map_or(Duration::ZERO, |since| self.now.since(since))
-    }
-
     /// What was done so far.
     #[must_use]
     pub const fn tally(&self) -> &Tally {
