@@ -136,10 +136,14 @@ impl Clock {
     }
 }
 
-/// One origin for the whole process, so that ticks of several clocks can be compared.
+/// How long before the first reading the origin lies.
+const BEFORE: Duration = Duration::from_secs(3_600);
+
+/// One origin for the whole process, so that ticks of several clocks can be compared. It lies before the first
+/// reading: another thread may have read the clock, or a test stopped its own, before whoever came to be first.
 fn since_origin(now: Instant) -> Tick {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    let origin = *ORIGIN.get_or_init(|| now);
+    let origin = *ORIGIN.get_or_init(|| now.checked_sub(BEFORE).unwrap_or(now));
     Tick(u64::try_from(now.saturating_duration_since(origin).as_nanos()).unwrap_or(u64::MAX))
 }
 
@@ -154,20 +158,21 @@ mod coarse {
 
     #[inline]
     pub(super) fn now() -> Tick {
-        /// The machine's monotonic clock at the origin, in nanoseconds.
-        static ORIGIN: OnceLock<u64> = OnceLock::new();
+        /// The machine's monotonic clock at the origin, in nanoseconds: negative, if the machine has been up for less.
+        static ORIGIN: OnceLock<i64> = OnceLock::new();
         let origin = *ORIGIN.get_or_init(|| {
             // The same clock as `Instant`'s, so that a tick is the same moment on both. Whatever passes between
             // the two readings makes a coarse tick earlier, never later.
-            let since = Clock::system().now().as_nanos();
-            nanos(clock_gettime(ClockId::Monotonic)).saturating_sub(since)
+            let since = Clock::system().now().as_nanos().cast_signed();
+            nanos(clock_gettime(ClockId::Monotonic)).wrapping_sub(since)
         });
-        Tick(nanos(clock_gettime(ClockId::MonotonicCoarse)).saturating_sub(origin))
+        let since = nanos(clock_gettime(ClockId::MonotonicCoarse)).wrapping_sub(origin);
+        Tick(since.max(0).cast_unsigned())
     }
 
-    fn nanos(time: Timespec) -> u64 {
-        // Neither is negative on a monotonic clock.
-        (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
+    /// Good for 292 years.
+    fn nanos(time: Timespec) -> i64 {
+        time.tv_sec.wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec)
     }
 }
 
@@ -219,14 +224,25 @@ mod tests {
     #[test]
     fn the_coarse_clock_follows_the_other_and_never_falls() {
         let clock = Clock::system();
-        let (mut last, until) = (Tick::ZERO, clock.now() + Duration::from_millis(30));
+        let first = clock.coarse();
+        let (mut last, until) = (first, clock.now() + Duration::from_millis(30));
         while clock.now() < until {
             let coarse = clock.coarse();
             assert!(coarse >= last, "it never falls");
             assert!(coarse <= clock.now(), "it is never early");
+            assert!(clock.now().since(coarse) < BEFORE / 2, "it is the same clock");
             last = coarse;
         }
-        assert!(last > Tick::ZERO, "it moves");
+        assert!(last > first, "it moves");
+    }
+
+    /// A paused runtime stops its clock when it starts, which may be before anybody in the process has read one.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a moment from before the first reading")]
+    fn a_clock_that_stood_still_before_the_first_reading_moves_on_as_any_other() {
+        let stopped = Instant::now().checked_sub(BEFORE / 2).expect("a moment");
+        let (before, second) = (since_origin(stopped), Duration::from_secs(1));
+        assert_eq!(since_origin(stopped + second).since(before), second);
     }
 
     #[tokio::test(start_paused = true)]
