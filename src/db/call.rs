@@ -1,8 +1,10 @@
 //! What a caller waits for runs in a task of its own, which owns the permit and the connection.
 //!
-//! The answer goes to the caller first, then the connection goes back, then the permit. A caller who has gone
-//! meanwhile changes nothing for the task: the query runs to its end at the server anyway, so its connection is
-//! of no use to anybody before that.
+//! The answer goes to the caller first, then the connection goes back, then the permit. A caller who has gone before
+//! there was a connection is found out when there is one, and nothing is sent for it: while the gate orders nothing
+//! (mode `observe`, `off`) callers wait in sqlx's own queue, and those who gave up there must cost those behind them
+//! no query. A caller who goes later changes nothing for the task: the query runs to its end at the server anyway, so
+//! its connection is of no use to anybody before that.
 //!
 //! The task's first step is taken at once, where the caller is, and only what is left of it is spawned. An idle
 //! connection is had in that step and the statement sent, so the spawned task is woken once, by the answer.
@@ -17,8 +19,7 @@ use std::{
 };
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
-use futures_util::{FutureExt, StreamExt, TryFutureExt, stream};
-use selfheal_actors::gate::Permit;
+use futures_util::{StreamExt, TryFutureExt, stream};
 use sqlx::{Database, Error};
 use sqlx_core::transaction::TransactionManager;
 use tokio::{
@@ -66,6 +67,9 @@ impl<DB: Backend> HealPool<DB> {
                 Ok(lease) => lease,
                 Err(error) => return drop(answer.send(Err(error))),
             };
+            if answer.is_closed() {
+                return lease.give_back().await;
+            }
             let outcome = work(&mut lease).await;
             let conclusion = outcome.as_ref().err().map(|error| lease.weigh(error));
             let _ = answer.send(outcome);
@@ -91,6 +95,7 @@ impl<DB: Backend> HealPool<DB> {
             let lease = Lease::take(self.shared, permit, runtime.clone());
             let task = async move {
                 match lease.await {
+                    Ok(lease) if rows.is_closed() => lease.give_back().await,
                     Ok(lease) => send_rows(lease, query, rows).await,
                     Err(error) => drop(rows.send(Said::Failed(error)).await),
                 }
@@ -109,10 +114,17 @@ impl<DB: Backend> HealPool<DB> {
     ) -> Result<Lease<DB>, error::Error> {
         let runtime = runtime()?;
         let permit = self.permit(site).await?;
-        let task = open(self.shared, permit, runtime.clone(), begin);
         let (answer, answered) = oneshot::channel();
-        // A lease whose caller has gone comes back from the channel, and goes back to the pool by its drop.
-        finish(&runtime, task.map(|lease| drop(answer.send(lease))));
+        let lease = Lease::take(self.shared, permit, runtime.clone());
+        let task = async move {
+            let outcome = match lease.await {
+                Ok(lease) if begin && !answer.is_closed() => begin_on(lease).await,
+                outcome => outcome,
+            };
+            // A lease whose caller has gone comes back from the channel, and goes back to the pool by its drop.
+            drop(answer.send(outcome));
+        };
+        finish(&runtime, task);
         Ok(answered.await.unwrap_or(Err(Error::WorkerCrashed))?)
     }
 }
@@ -160,21 +172,7 @@ impl<DB: Backend> Shared<DB> {
     }
 }
 
-/// Takes a connection, and begins a transaction on it if asked to.
-async fn open<DB: Backend>(
-    shared: Arc<Shared<DB>>,
-    permit: Permit,
-    runtime: Handle,
-    begin: bool,
-) -> Result<Lease<DB>, Error> {
-    let mut lease = Lease::take(shared, permit, runtime).await?;
-    if begin {
-        begin_on(&mut lease).await?;
-    }
-    Ok(lease)
-}
-
-async fn begin_on<DB: Backend>(lease: &mut Lease<DB>) -> Result<(), Error> {
+async fn begin_on<DB: Backend>(mut lease: Lease<DB>) -> Result<Lease<DB>, Error> {
     // Unless it succeeds, nobody knows whether a transaction is open.
     lease.state = State::Unfit;
     let shared = Arc::clone(lease.shared());
@@ -188,7 +186,7 @@ async fn begin_on<DB: Backend>(lease: &mut Lease<DB>) -> Result<(), Error> {
         begun?;
     }
     lease.state = State::Fit;
-    Ok(())
+    Ok(lease)
 }
 
 /// Sends each row until there is none, or nobody takes them.

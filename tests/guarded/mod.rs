@@ -14,7 +14,12 @@ use selfheal_actors::{
 
 /// Puts a gate that acts in front of `pool`, which hands out at most `limit`.
 pub(crate) fn guard<DB: Backend>(pool: &HealPool<DB>, limit: u32, signals: Signals) -> Gate {
-    let mode = ModeCell::new(Mode::Act);
+    guard_in(Mode::Act, pool, limit, signals)
+}
+
+/// The same with a gate in another mode.
+pub(crate) fn guard_in<DB: Backend>(mode: Mode, pool: &HealPool<DB>, limit: u32, signals: Signals) -> Gate {
+    let mode = ModeCell::new(mode);
     let policy = Policy { nested_reserve: pool.nested_reserve(), ..Policy::default() };
     let gate = Gate::new("main".into(), policy, limit, Clock::system(), mode.clone(), signals.clone());
     pool.attach(gate.clone(), mode, signals);

@@ -8,14 +8,14 @@ use selfheal::db::{self, ErrorClass, HealPool, SqliteHealPool, classify, refusal
 use selfheal_actors::{
     clock::Clock,
     gate::{Gate, Reason, Ticket},
-    level::Class,
+    level::{Class, Mode},
     signal::Signals,
 };
 use sqlx::{Connection, Executor, Row, Sqlite, Statement, pool::PoolOptions, sqlite::SqliteConnectOptions};
 
 use crate::guarded::{
     cancel::{churn, poll_then_drop},
-    eventually, guard, load, patient, seed,
+    eventually, guard, guard_in, load, patient, seed,
 };
 
 /// A new database file, removed at the end of the test.
@@ -159,6 +159,32 @@ async fn a_task_that_holds_the_last_connection_and_needs_another_is_no_deadlock(
     };
     let pool = tokio::task::JoinSet::from_iter([nested]).join_all().await.remove(0);
     eventually("at rest", || load(&gate) == (0, 0) && pool.usage().in_use == 0).await;
+}
+
+#[tokio::test]
+async fn where_the_gate_orders_nothing_callers_who_have_gone_cost_those_behind_them_no_query() {
+    for mode in [Mode::Observe, Mode::Off] {
+        let scratch = Scratch::new();
+        let pool = SqliteHealPool::builder().max(1).connect_with(scratch.options()).await.expect("a file");
+        pool.execute("create table t (id integer)").await.expect("a table");
+        let gate = guard_in(mode, &pool, 1, Signals::none());
+        // All that it has, with its reserve: whoever comes now waits in sqlx's own queue.
+        let mut held = Vec::new();
+        for _ in 0..=pool.nested_reserve() {
+            held.push(pool.acquire().await.expect("it is let through"));
+        }
+        let insert = "insert into t values (1)";
+        for _ in 0..50 {
+            assert!(poll_then_drop(1, pool.execute(insert)).await.is_none(), "{mode:?}: nothing is left");
+            assert!(poll_then_drop(1, pool.fetch(insert).try_next()).await.is_none());
+            assert!(poll_then_drop(1, pool.begin()).await.is_none());
+        }
+        assert_eq!(gate.stats().real_in_use as usize, held.len() + 150, "{mode:?}: they are in the queue");
+        drop(held);
+        let rows: i64 = sqlx::query_scalar("select count(*) from t").fetch_one(&pool).await.expect("a count");
+        assert_eq!(rows, 0, "{mode:?}: nobody was there any more");
+        eventually("at rest", || gate.stats().real_in_use == 0 && pool.usage().in_use == 0).await;
+    }
 }
 
 #[tokio::test]
