@@ -9,7 +9,7 @@ use crate::{
 
 pub(crate) const USAGE: &str = "\
 cargo bench --manifest-path benches/Cargo.toml --bench overload -- [OPTIONS]
-  --scenario A2,B     only these (default: all)
+  --scenario A2,B     only these (default: all but the steady S75 and S80, of two minutes each)
   --contender auto    only these (default: those that a scenario is about)
   --seeds 3           runs of each, with seeds 1, 2, 3 (default: 3 for A2, A10 and B, else 1)
   --seed 7            only this seed
@@ -81,7 +81,7 @@ impl Args {
 
 fn scenarios(keys: &str) -> Result<Vec<Scenario>, String> {
     let find = |key: &str| {
-        let all = scenario::all();
+        let all = [scenario::all(), scenario::steady()].concat();
         let keys: Vec<_> = all.iter().map(|scenario| scenario.key).collect();
         let keys = keys.join(", ");
         all.into_iter()

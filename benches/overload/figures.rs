@@ -46,6 +46,8 @@ pub(crate) struct Figures {
     pub(crate) mitigated: f64,
     /// From the end of the press until 95 % of all requests that are possible succeed, in every half second.
     pub(crate) recovered: f64,
+    /// Where there is a gate.
+    pub(crate) at_gate: Option<AtGate>,
     pub(crate) dashboards: u32,
     pub(crate) dashboards_done: u32,
     /// How soon a refused caller knew.
@@ -67,6 +69,15 @@ pub(crate) struct Figures {
     pub(crate) host_busy: f64,
     /// Why the run says nothing.
     pub(crate) void: Option<&'static str>,
+}
+
+/// What the gate told in the press.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct AtGate {
+    /// Of the critical work that got a connection, the share that waited there for 5 ms or less.
+    pub(crate) within: f64,
+    /// How often the level of the pool changed.
+    pub(crate) level_changes: u32,
 }
 
 /// What a phase comes to.
@@ -121,6 +132,7 @@ pub(crate) fn of(
         after: seen.part(ends, scenario.after, SLOTS),
         mitigated: seen.settled(begins, scenario.press, seen.critical_is_safe()),
         recovered: seen.settled(ends, scenario.after, seen.all_is_well()),
+        at_gate: None,
         dashboards: dashboards().count() as u32,
         dashboards_done: dashboards().filter(is_done).count() as u32,
         refused_p50: percentile(refused().map(|(_, fate)| fate.took), 0.5),

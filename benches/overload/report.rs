@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use selfheal_benches::{Spread, Table};
 
-use crate::{contender::Kind, figures::Figures, scenario::Scenario};
+use crate::{
+    contender::Kind,
+    figures::{AtGate, Figures},
+    scenario::Scenario,
+};
 
 /// One scenario, every contender that ran in it. `oracles` by seed.
 pub(crate) fn table(scenario: &Scenario, runs: &[Figures], oracles: &BTreeMap<u64, f64>) -> String {
@@ -14,11 +18,14 @@ pub(crate) fn table(scenario: &Scenario, runs: &[Figures], oracles: &BTreeMap<u6
         "of oracle",
         "critical, points",
         "wait p50/p99 ms",
+        "gate in 5 ms",
         "normal ok",
         "sheddable ok",
         "dashboards",
         "refused p50/p99 ms",
         "mitigated ms",
+        "levels a minute",
+        "refused",
         "after: goodput",
         "critical",
         "recovered ms",
@@ -30,13 +37,13 @@ pub(crate) fn table(scenario: &Scenario, runs: &[Figures], oracles: &BTreeMap<u6
         let of: Vec<_> =
             runs.iter().filter(|run| run.scenario == scenario.key && run.contender == kind.name()).collect();
         if !of.is_empty() {
-            table.row(row(kind, &of, oracles));
+            table.row(row(scenario, kind, &of, oracles));
         }
     }
     format!("## {}: {}\n\n{table}", scenario.key, scenario.about)
 }
 
-fn row(kind: Kind, runs: &[&Figures], oracles: &BTreeMap<u64, f64>) -> [String; 16] {
+fn row(scenario: &Scenario, kind: Kind, runs: &[&Figures], oracles: &BTreeMap<u64, f64>) -> [String; 19] {
     let valid: Vec<_> = runs.iter().copied().filter(|run| run.void.is_none()).collect();
     // Where no run is valid, what was seen is shown all the same, and the last column says what to think of it.
     let shown = if valid.is_empty() { runs } else { &valid };
@@ -51,6 +58,7 @@ fn row(kind: Kind, runs: &[&Figures], oracles: &BTreeMap<u64, f64>) -> [String; 
         spread(&of_oracle, 3),
         spread(&|run| run.press.critical, 2),
         format!("{} / {}", spread(&|run| run.press.wait_p50, 1), spread(&|run| run.press.wait_p99, 1)),
+        at_gate(shown, &|gate| gate.within * 100.0, 1) + " %",
         spread(&|run| run.press.normal * 100.0, 0) + " %",
         spread(&|run| run.press.sheddable * 100.0, 0) + " %",
         match dashboards(|run| run.dashboards) {
@@ -59,6 +67,8 @@ fn row(kind: Kind, runs: &[&Figures], oracles: &BTreeMap<u64, f64>) -> [String; 
         },
         format!("{} / {}", spread(&|run| run.refused_p50, 0), spread(&|run| run.refused_p99, 0)),
         spread(&|run| run.mitigated, 0),
+        at_gate(shown, &|gate| f64::from(gate.level_changes) * 60.0 / scenario.press.seconds, 1),
+        sum(|run| run.refused).to_string(),
         spread(&|run| run.after.goodput, 3),
         spread(&|run| run.after.critical, 2),
         spread(&|run| run.recovered, 0),
@@ -76,6 +86,11 @@ fn row(kind: Kind, runs: &[&Figures], oracles: &BTreeMap<u64, f64>) -> [String; 
 fn spread(runs: &[&Figures], figure: &dyn Fn(&Figures) -> f64, digits: usize) -> String {
     let spread = Spread::of(runs.iter().map(|run| figure(run)));
     spread.map_or_else(|| "-".to_owned(), |spread| format!("{spread:.digits$}").replace("inf", "never"))
+}
+
+fn at_gate(runs: &[&Figures], figure: &dyn Fn(&AtGate) -> f64, digits: usize) -> String {
+    let spread = Spread::of(runs.iter().filter_map(|run| run.at_gate.as_ref()).map(figure));
+    spread.map_or_else(|| "-".to_owned(), |spread| format!("{spread:.digits$}"))
 }
 
 fn void(runs: &[&Figures]) -> String {

@@ -2,14 +2,17 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use selfheal::clock::{Clock, Tick};
+use selfheal::{
+    clock::{Clock, Tick},
+    gate::Histogram,
+};
 use selfheal_benches::{Busy, Dice};
 use tokio::runtime::Runtime;
 
 use crate::{
     SLOTS, client,
-    contender::{self, Kind},
-    figures::{self, Figures, Setting},
+    contender::{self, Contender, Kind},
+    figures::{self, AtGate, Figures, Setting},
     fixture::Fixture,
     load::{Query, Shot},
     scenario::{Scenario, Trouble},
@@ -17,6 +20,8 @@ use crate::{
 
 /// What a run that has ended may still have to do at the server is given up after this.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// What critical work may wait at a gate.
+const AT_GATE: Duration = Duration::from_millis(5);
 
 /// Runs it, on a runtime of its own, so that nothing of it is left.
 pub(crate) fn run(
@@ -47,9 +52,10 @@ async fn measure(
     let contender = kind.build(fixture, scenario.open_before()).await?;
     let busy = Busy::start();
     let start = Clock::system().now() + Duration::from_millis(100);
-    let (fates, troubled) = tokio::join!(
+    let (fates, troubled, at_gate) = tokio::join!(
         client::fire(shots, Arc::clone(&contender), start, scenario.retries),
-        trouble(fixture, scenario, start)
+        trouble(fixture, scenario, start),
+        watch(contender.as_ref(), scenario, start)
     );
     troubled?;
     let share = busy.share();
@@ -57,7 +63,7 @@ async fn measure(
     // What is still lent does not come back in time, or it does not matter.
     let _ = tokio::time::timeout(STOP_WITHIN, contender.stop()).await;
     let setting = Setting { scenario, contender: kind, seed };
-    Ok(figures::of(&setting, shots, &fates, written, share))
+    Ok(Figures { at_gate, ..figures::of(&setting, shots, &fates, written, share) })
 }
 
 /// The trouble of the scenario, at its time.
@@ -73,6 +79,27 @@ async fn trouble(fixture: &Fixture, scenario: &Scenario, start: Tick) -> Result<
     sleep_until(press + scenario.press.length()).await;
     drop(troubled);
     Ok(())
+}
+
+/// Watches the gate, if there is one, from the beginning of the press to its end.
+async fn watch(contender: &dyn Contender, scenario: &Scenario, start: Tick) -> Option<AtGate> {
+    let press = start + scenario.lead.length();
+    let end = press + scenario.press.length();
+    sleep_until(press).await;
+    let before = contender.gate()?;
+    let (mut level, mut level_changes) = (before.level, 0);
+    while Clock::system().now() < end {
+        // A level stays for longer than this.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let now = contender.gate()?.level;
+        level_changes += u32::from(now != level);
+        level = now;
+    }
+    let (before, after) = (before.critical_waits, contender.gate()?.critical_waits);
+    let soon = Histogram::BOUNDS.iter().filter(|&&bound| bound <= AT_GATE).count();
+    let of_press = |bucket: usize| after.counts()[bucket] - before.counts()[bucket];
+    let within = (0..soon).map(of_press).sum::<u64>() as f64 / (after.count() - before.count()) as f64;
+    Some(AtGate { within, level_changes })
 }
 
 async fn sleep_until(moment: Tick) {

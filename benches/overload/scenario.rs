@@ -137,6 +137,14 @@ impl Scenario {
     }
 }
 
+/// A load that is high and steady, on which nothing should happen. It takes long, so it runs only if asked for.
+pub(crate) fn steady() -> Vec<Scenario> {
+    let of = |key, about, load| {
+        Scenario::new(key, about, [Phase::new(2.0, load), Phase::new(120.0, load), Phase::new(0.5, load)])
+    };
+    vec![of("S75", "three quarters of the capacity, steadily", 0.75), of("S80", "four fifths of it", 0.8)]
+}
+
 /// All scenarios, in order.
 pub(crate) fn all() -> Vec<Scenario> {
     let of = |key, about, lead, (press, load), after| {

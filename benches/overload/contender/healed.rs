@@ -9,9 +9,10 @@ use selfheal::{
     clock::Tick,
     config::{Config, Source},
     gate::{Gate, Ticket},
+    level::{Class, Mode},
 };
 
-use super::{Contender, Fault, each, run, warm};
+use super::{Contender, Fault, GateSeen, each, run, warm};
 use crate::{
     SLOTS,
     fixture::Fixture,
@@ -70,6 +71,13 @@ impl Contender for Healed {
             let pool = self.pool.with(ticket);
             each(shot, async |query| Ok(run(&pool, query).await?)).await
         })
+    }
+
+    /// In mode `observe` nobody waits at the gate.
+    fn gate(&self) -> Option<GateSeen> {
+        let (stats, level) = (self.gate.stats(), self.heal.level(POOL)?);
+        let critical_waits = stats.acted.wait[Class::Critical.index()];
+        (stats.mode == Mode::Act).then_some(GateSeen { critical_waits, level })
     }
 
     fn stop(&self) -> BoxFuture<'_, ()> {

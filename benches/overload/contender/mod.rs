@@ -14,7 +14,7 @@ mod tower;
 use std::{error::Error, str::FromStr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, future::BoxFuture, stream};
-use selfheal::clock::Tick;
+use selfheal::{clock::Tick, gate::Histogram, level::Level};
 use sqlx::{PgExecutor, PgPool, postgres::PgPoolOptions};
 
 use crate::{
@@ -29,10 +29,23 @@ pub(crate) trait Contender: Send + Sync {
     fn handle<'a>(&'a self, shot: &'a Shot, attempt: u32, deadline: Tick)
     -> BoxFuture<'a, Result<(), Fault>>;
 
+    /// What its gate tells of itself, if it has one.
+    fn gate(&self) -> Option<GateSeen> {
+        None
+    }
+
     /// Ends what it has started. What it has lent is not waited for.
     fn stop(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }
+}
+
+/// What a gate tells of itself.
+pub(crate) struct GateSeen {
+    /// How long critical work has waited so far.
+    pub(crate) critical_waits: Histogram,
+    /// The level of its pool.
+    pub(crate) level: Level,
 }
 
 /// Why a request was not handled.
