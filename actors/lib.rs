@@ -10,6 +10,7 @@
 pub mod alarm;
 pub mod alert;
 pub mod backoff;
+pub mod batch_executor;
 pub mod breaker;
 pub mod circuit;
 pub mod clock;
