@@ -103,6 +103,9 @@ pub struct NewJob {
     pub delay: Duration,
     /// For how long it can be asked about once it is done. Zero: it is forgotten at once, and only counted.
     pub keep: Duration,
+    /// Whoever writes it down works on it at once: it is leased to them for so long, in the same commit. `None`: it
+    /// waits to be claimed.
+    pub hold: Option<Duration>,
 }
 
 /// The most bytes that a payload may have: it is no place for files.
@@ -120,6 +123,7 @@ impl NewJob {
             total: 1,
             delay: Duration::ZERO,
             keep: Duration::ZERO,
+            hold: None,
         }
     }
 }
@@ -149,6 +153,8 @@ pub struct Accepted {
     pub id: JobId,
     /// False if a job with its key was there already; then it is that one, and it was not changed.
     pub fresh: bool,
+    /// The right to work on it, if it is fresh and was to be [held](NewJob::hold).
+    pub lease: Option<Lease>,
 }
 
 /// Which jobs are wanted.
