@@ -28,5 +28,6 @@ pub mod supervisor;
 mod sync;
 pub mod telemetry;
 pub mod threshold;
+pub mod transition;
 pub mod user_limit;
 pub mod window;

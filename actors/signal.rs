@@ -117,6 +117,19 @@ pub enum Signal {
         /// Whether it is the root, above which there is only a person.
         root: bool,
     },
+    /// Changes of status that a table does not allow were not made. What happens within a second is told together.
+    Blocked {
+        /// The machine whose table does not allow them.
+        machine: Name,
+        /// What was being done, if that was said and it was one thing.
+        operation: Option<Name>,
+        /// Which changes.
+        edges: Vec<Edge>,
+        /// How many changes the same calls have made.
+        made: u64,
+        /// True in mode `observe`: they were made all the same.
+        would: bool,
+    },
     /// An operator or a reload changed the mode.
     Mode {
         /// The mode before.
@@ -128,6 +141,17 @@ pub enum Signal {
         /// Why.
         reason: Name,
     },
+}
+
+/// Changes of status from one state to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// The state in which they were found.
+    pub from: Name,
+    /// The state to which they were to change.
+    pub to: Name,
+    /// How many.
+    pub count: u64,
 }
 
 /// What can be done about pressure. Each has an exact undo.

@@ -4,18 +4,20 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     impact::{Delta, Users},
-    incident::{Deed, Incident, Kind, Noticed, Peak, Phase},
+    incident::{Attempts, Deed, Incident, Kind, Noticed, Peak, Phase},
     line::Line,
     policy::Policy,
 };
 use crate::{
     clock::Tick,
     level::{Level, Severity},
-    signal::{Action, Name, Step},
+    signal::{Action, Edge, Name, Step},
 };
 
 /// How many actions an incident lists; one that flaps for hours keeps its latest.
 const DEEDS: usize = 64;
+/// How many different changes of status an incident lists; all further ones only count.
+const EDGES: usize = 64;
 /// How many symptoms an incident lists.
 const SYMPTOMS: usize = 64;
 
@@ -36,6 +38,10 @@ pub(super) struct Case {
     pub(super) leaks: u32,
     /// Children that stay down until somebody starts them.
     down: Vec<Name>,
+    /// The blocked changes of status that have been said since it was last opened.
+    said: Vec<(Name, Name)>,
+    /// How many of them have been told at its ends.
+    told: u64,
     users: Users,
     pending: Option<(Tick, Pending)>,
 }
@@ -65,6 +71,7 @@ impl Case {
             resolution: None,
             reopened: 0,
             peak: None,
+            attempts: None,
             actions: Vec::new(),
             symptoms: Vec::new(),
             under: None,
@@ -79,6 +86,8 @@ impl Case {
             critical_since: None,
             leaks: 0,
             down: Vec::new(),
+            said: Vec::new(),
+            told: 0,
             users: Users::default(),
             pending: None,
         }
@@ -135,6 +144,44 @@ impl Case {
         if self.incident.peak.is_none_or(|peak| share(seen) > share(peak)) {
             self.incident.peak = Some(seen);
         }
+    }
+
+    /// Changes of status were blocked. Gives back those that nobody has heard of since it was last opened.
+    pub(super) fn attempted(
+        &mut self,
+        operation: Option<&Name>,
+        edges: &[Edge],
+        made: u64,
+        would: bool,
+    ) -> Vec<Edge> {
+        let first = || Attempts { operation: operation.cloned(), would, ..Attempts::default() };
+        let attempts = self.incident.attempts.get_or_insert_with(first);
+        if attempts.operation.as_ref() != operation {
+            attempts.operation = None;
+        }
+        attempts.would &= would;
+        attempts.made += made;
+        attempts.blocked += edges.iter().map(|edge| edge.count).sum::<u64>();
+        for edge in edges {
+            let same = |known: &Edge| (&known.from, &known.to) == (&edge.from, &edge.to);
+            match attempts.edges.iter().position(same) {
+                Some(known) => attempts.edges[known].count += edge.count,
+                None if attempts.edges.len() < EDGES => attempts.edges.push(edge.clone()),
+                None => {}
+            }
+        }
+        let room = EDGES.saturating_sub(self.said.len());
+        let said = |edge: &&Edge| self.said.iter().any(|(from, to)| (from, to) == (&edge.from, &edge.to));
+        let fresh: Vec<_> = edges.iter().filter(|edge| !said(edge)).take(room).cloned().collect();
+        self.said.extend(fresh.iter().map(|edge| (Arc::clone(&edge.from), Arc::clone(&edge.to))));
+        fresh
+    }
+
+    /// How many blocked changes have come since the last time this was asked, and whether they only would have been.
+    pub(super) fn take_blocked(&mut self) -> Option<(u64, bool)> {
+        let Attempts { blocked, would, .. } = *self.incident.attempts.as_ref()?;
+        self.said.clear();
+        Some((blocked - std::mem::replace(&mut self.told, blocked), would))
     }
 
     pub(super) fn notice(&mut self, delta: &Delta) {
@@ -201,7 +248,12 @@ impl Case {
     /// When it will be resolved. A failure waits for a person.
     pub(super) fn due_end(&self, policy: &Policy) -> Option<Tick> {
         let quiet = match self.incident.kind {
-            Kind::PoolPressure | Kind::Leak | Kind::Server | Kind::Blind | Kind::Circuit => policy.quiet,
+            Kind::PoolPressure
+            | Kind::Leak
+            | Kind::Server
+            | Kind::Blind
+            | Kind::Circuit
+            | Kind::InvalidTransitions => policy.quiet,
             Kind::ChildRestarts | Kind::Escalation => policy.quiet_restarts,
         };
         self.calm_since.filter(|_| self.incident.phase != Phase::Failed).map(|at| at + quiet)
@@ -237,9 +289,30 @@ pub(super) fn explains(root: &Incident, symptom: &Incident) -> bool {
         (Kind::Escalation, Kind::Escalation) => root.phase == Phase::Failed && symptom.phase != Phase::Failed,
         (
             Kind::Server,
-            Kind::ChildRestarts | Kind::Escalation | Kind::Leak | Kind::Server | Kind::Circuit,
+            Kind::ChildRestarts
+            | Kind::Escalation
+            | Kind::Leak
+            | Kind::Server
+            | Kind::Circuit
+            | Kind::InvalidTransitions,
         )
-        | (Kind::Escalation, Kind::PoolPressure | Kind::Leak | Kind::Server | Kind::Blind | Kind::Circuit)
-        | (Kind::PoolPressure | Kind::ChildRestarts | Kind::Leak | Kind::Blind | Kind::Circuit, _) => false,
+        | (
+            Kind::Escalation,
+            Kind::PoolPressure
+            | Kind::Leak
+            | Kind::Server
+            | Kind::Blind
+            | Kind::Circuit
+            | Kind::InvalidTransitions,
+        )
+        | (
+            Kind::PoolPressure
+            | Kind::ChildRestarts
+            | Kind::Leak
+            | Kind::Blind
+            | Kind::Circuit
+            | Kind::InvalidTransitions,
+            _,
+        ) => false,
     }
 }

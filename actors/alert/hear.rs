@@ -11,7 +11,7 @@ use crate::{
     circuit::Circuit,
     clock::Tick,
     level::{Level, Mode, Severity},
-    signal::{ChildEvent, Name, ServerState, Signal},
+    signal::{ChildEvent, Edge, Name, ServerState, Signal},
 };
 
 impl Machine {
@@ -65,6 +65,9 @@ impl Machine {
             }
             Signal::Child { supervisor, child, event } => self.child(supervisor, child, event, out),
             Signal::Escalated { supervisor, root } => self.escalated(supervisor, *root, out),
+            Signal::Blocked { machine, operation, edges, made, would } => {
+                self.blocked(machine, operation.as_ref(), edges, (*made, *would), out);
+            }
             Signal::Mode { from, to, by, reason } => {
                 self.mode = *to;
                 let (by, reason) = (Arc::clone(by), Arc::clone(reason));
@@ -156,6 +159,35 @@ impl Machine {
         }
     }
 
+    /// Each change is said once, and how many there were at the end: a bug that asks for the same a thousand times
+    /// is one line. From some on it is the code that wants looking at.
+    fn blocked(
+        &mut self,
+        machine: &Name,
+        operation: Option<&Name>,
+        edges: &[Edge],
+        (made, would): (u64, bool),
+        out: &mut Effects,
+    ) {
+        let Some(first) = edges.first() else { return };
+        let i =
+            self.begin(Kind::InvalidTransitions, machine, blocked_line(first, would).to_string().into(), out);
+        let (now, case) = (self.now, self.case(i));
+        let fresh = case.attempted(operation, edges, made, would);
+        case.calm(now);
+        let blocked = case.incident.attempts.as_ref().map_or(0, |attempts| attempts.blocked);
+        for edge in fresh {
+            self.say(i, blocked_line(&edge, would), out);
+        }
+        if blocked < self.policy.blocked_warning {
+            return self.rate(i, Severity::Info, out);
+        }
+        if self.case(i).incident.severity < Severity::Warning {
+            self.say(i, Line::ReviewCode { blocked, would }, out);
+        }
+        self.rate(i, Severity::Warning, out);
+    }
+
     fn child(&mut self, supervisor: &Name, child: &Name, event: &ChildEvent, out: &mut Effects) {
         let child = Arc::clone(child);
         let (line, severity) = match event {
@@ -222,6 +254,10 @@ impl Machine {
             Severity::Info
         }
     }
+}
+
+fn blocked_line(Edge { from, to, .. }: &Edge, would: bool) -> Line {
+    Line::Blocked { from: Arc::clone(from), to: Arc::clone(to), would }
 }
 
 fn of_pool(pool: &Name) -> Name {

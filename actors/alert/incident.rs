@@ -5,8 +5,11 @@ use std::{fmt, time::Duration};
 use crate::{
     clock::Tick,
     level::Severity,
-    signal::{Action, Name},
+    signal::{Action, Edge, Name},
 };
+
+/// What is to be done about code that asks for what is not allowed.
+pub(super) const REVIEW: &str = "code review recommended";
 
 /// What an incident is about. Together with its subject it is what makes two the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +28,8 @@ pub enum Kind {
     Blind,
     /// A circuit that opened; the subject is the endpoint.
     Circuit,
+    /// Changes of status that were blocked; the subject is the machine.
+    InvalidTransitions,
 }
 
 impl Kind {
@@ -37,6 +42,7 @@ impl Kind {
         Self::Server,
         Self::Blind,
         Self::Circuit,
+        Self::InvalidTransitions,
     ];
 
     /// The name used in metrics, page, log and API.
@@ -50,6 +56,23 @@ impl Kind {
             Self::Server => "server",
             Self::Blind => "blind",
             Self::Circuit => "circuit",
+            Self::InvalidTransitions => "invalid_transitions",
+        }
+    }
+
+    /// Whether its coming back shows that healing does not hold. What is blocked each time it is tried was healed
+    /// each time.
+    #[must_use]
+    pub const fn can_flap(self) -> bool {
+        match self {
+            Self::PoolPressure
+            | Self::ChildRestarts
+            | Self::Escalation
+            | Self::Leak
+            | Self::Server
+            | Self::Blind
+            | Self::Circuit => true,
+            Self::InvalidTransitions => false,
         }
     }
 }
@@ -133,6 +156,8 @@ pub struct Incident {
     pub reopened: u32,
     /// The highest use of the pool, if it is about one.
     pub peak: Option<Peak>,
+    /// The changes of status that were blocked, if it is about such.
+    pub attempts: Option<Attempts>,
     /// What was done, in order.
     pub actions: Vec<Deed>,
     /// Other incidents that are its consequences, by their ids.
@@ -150,11 +175,33 @@ impl Incident {
         self.closed_at.is_none()
     }
 
+    /// What a person should do about it, if there is anything.
+    #[must_use]
+    pub fn advice(&self) -> Option<&'static str> {
+        let worth = self.kind == Kind::InvalidTransitions && self.severity >= Severity::Warning;
+        worth.then_some(REVIEW)
+    }
+
     /// From its beginning until its cause went away.
     #[must_use]
     pub fn recovered_in(&self) -> Option<Duration> {
         self.recovered_at.map(|at| at.since(self.opened_at))
     }
+}
+
+/// Changes of status that were blocked, and those that were made beside them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attempts {
+    /// What was being done, if that was said and it was always the same.
+    pub operation: Option<Name>,
+    /// How many were blocked.
+    pub blocked: u64,
+    /// Which: at most 64 different ones.
+    pub edges: Vec<Edge>,
+    /// How many the same calls have made.
+    pub made: u64,
+    /// True if they would have been blocked, but the mode was `observe`.
+    pub would: bool,
 }
 
 /// The highest use of a pool.

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::incident::{Kind, Peak};
+use super::incident::{Kind, Peak, REVIEW};
 use crate::{
     circuit::{Cause, Circuit},
     level::{Mode, Severity},
@@ -119,6 +119,29 @@ pub enum Line {
         /// Whether calls pass all the same.
         would: bool,
     },
+    /// A change of status was blocked.
+    Blocked {
+        /// The state in which it was found.
+        from: Name,
+        /// The state to which it was to change.
+        to: Name,
+        /// Whether it would have been blocked, in mode `observe`.
+        would: bool,
+    },
+    /// So many were that somebody should look at the code that asks for them.
+    ReviewCode {
+        /// How many.
+        blocked: u64,
+        /// Whether they would have been, in mode `observe`.
+        would: bool,
+    },
+    /// No more are blocked.
+    Prevented {
+        /// How many were.
+        blocked: u64,
+        /// Whether they would have been, in mode `observe`.
+        would: bool,
+    },
     /// The mode changed.
     Mode {
         /// Before.
@@ -146,6 +169,7 @@ impl Line {
             | Self::Leak { returned: true, .. }
             | Self::Server(ServerState::Up)
             | Self::Blind(false)
+            | Self::Prevented { .. }
             | Self::Mode { .. } => Severity::Info,
             Self::Pressure(_)
             | Self::Circuit { to: Circuit::Open, would: false, .. }
@@ -153,6 +177,8 @@ impl Line {
             | Self::StartFailed { .. }
             | Self::Leak { returned: false, .. }
             | Self::Cancelled { .. }
+            | Self::Blocked { .. }
+            | Self::ReviewCode { .. }
             | Self::Server(ServerState::Full)
             | Self::Blind(true) => Severity::Warning,
             Self::Critical { .. }
@@ -187,6 +213,9 @@ impl Line {
             | Self::Server(_)
             | Self::Blind(_)
             | Self::Circuit { .. }
+            | Self::Blocked { .. }
+            | Self::ReviewCode { .. }
+            | Self::Prevented { .. }
             | Self::Mode { .. } => None,
         }
     }
@@ -212,6 +241,9 @@ impl Line {
             | Self::Server(_)
             | Self::Blind(_)
             | Self::Circuit { .. }
+            | Self::Blocked { .. }
+            | Self::ReviewCode { .. }
+            | Self::Prevented { .. }
             | Self::Mode { .. } => None,
         }
     }
@@ -293,6 +325,20 @@ impl fmt::Display for Line {
                 };
                 write!(f, "Circuit breaker {now} for {endpoint}")
             }
+            Self::Blocked { from, to, would } => {
+                write!(
+                    f,
+                    "{} invalid transition: {from} → {to}",
+                    did(*would, "Blocked", "Would have blocked")
+                )
+            }
+            Self::ReviewCode { blocked, would } => {
+                let did = did(*would, "Blocked", "Would have blocked");
+                write!(f, "{did} {} - {REVIEW}", changes(*blocked))
+            }
+            Self::Prevented { blocked, would } => {
+                write!(f, "{} {}", did(*would, "Prevented", "Would have prevented"), changes(*blocked))
+            }
             Self::Mode { from, to, by, reason } => write!(f, "Mode {from} -> {to} by {by}: {reason}"),
         }
     }
@@ -308,6 +354,15 @@ impl Peak {
             Self { in_use, max } => (f64::from(in_use) * 100.0 / f64::from(max)).round() as u32,
         }
     }
+}
+
+const fn did(would: bool, done: &'static str, not_done: &'static str) -> &'static str {
+    if would { not_done } else { done }
+}
+
+fn changes(count: u64) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} invalid status transition{plural}")
 }
 
 fn listed(actions: &[Action]) -> String {

@@ -168,7 +168,7 @@ impl Machine {
         };
         self.tell_phase(i, Phase::Opened, out);
         self.adopt(i);
-        if self.case(i).incident.reopened >= self.policy.flapping {
+        if kind.can_flap() && self.case(i).incident.reopened >= self.policy.flapping {
             self.rate(i, Severity::Critical, out);
         }
         i
@@ -271,9 +271,10 @@ impl Machine {
         self.tell_phase(i, Phase::Resolved, out);
         out.extend(first.then_some(ended));
         let (kind, subject) = (self.cases[i].incident.kind, Arc::clone(&self.cases[i].incident.subject));
-        let line = match resolution {
-            Resolution::Auto => Line::Resolved { kind, subject, last: self.severity().is_none() },
-            Resolution::Manual(by) => Line::Closed { by },
+        let line = match (resolution, self.case(i).take_blocked()) {
+            (Resolution::Auto, Some((blocked, would))) => Line::Prevented { blocked, would },
+            (Resolution::Auto, None) => Line::Resolved { kind, subject, last: self.severity().is_none() },
+            (Resolution::Manual(by), _) => Line::Closed { by },
         };
         self.say(i, line, out);
         self.tell_that_nobody_noticed(i, first, out);

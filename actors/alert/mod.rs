@@ -13,7 +13,7 @@
 //! - **An end is quiet.** An incident is over when its cause has been gone for a while, not at its first pause.
 //!
 //! Severities follow what a person has to do. *Info*: nothing, it recovered and nobody noticed. *Warning*: look
-//! at it some time; a pool at level warning, a second restart, a leak. *Critical*: investigate; a pool at level
+//! at it some time; a pool at level warning, a second restart, a leak, five changes of status that were blocked. *Critical*: investigate; a pool at level
 //! critical, half of the restarts that a supervisor allows, a supervisor that gave up, a server that does not
 //! answer. *Failure*: healing has failed; the root supervisor gave up, and this waits for a person.
 //!
@@ -39,7 +39,7 @@ mod tests;
 pub use actor::{Alert, Desk, Message};
 pub use handle::Incidents;
 pub use impact::{Delta, Impact, Users};
-pub use incident::{Deed, Incident, Kind, Noticed, Peak, Phase, Resolution};
+pub use incident::{Attempts, Deed, Incident, Kind, Noticed, Peak, Phase, Resolution};
 pub use line::Line;
 pub use machine::{Effect, Effects, Machine, SERVICE};
 pub use policy::Policy;

@@ -14,6 +14,8 @@ pub struct Policy {
     pub restarts_warning: u32,
     /// How many of them make it Critical: half of what the supervisor allows. Default 3.
     pub restarts_critical: u32,
+    /// How many blocked changes of status, in one incident, make a Warning. Default 5.
+    pub blocked_warning: u64,
     /// For how long a cause must be gone until its incident is resolved. Default 1 s.
     pub quiet: Duration,
     /// The same for restarts and escalations: longer than the longest delay before a restart. Default 15 s.
@@ -33,6 +35,7 @@ impl Default for Policy {
             critical_after: Duration::ZERO,
             restarts_warning: 2,
             restarts_critical: 3,
+            blocked_warning: 5,
             quiet: Duration::from_secs(1),
             quiet_restarts: Duration::from_secs(15),
             reopen_within: Duration::from_secs(300),

@@ -5,6 +5,7 @@ mod impact;
 mod incidents;
 mod seeded;
 mod timeline;
+mod transitions;
 
 use super::{Effect, Machine, Phase, Policy};
 use crate::{

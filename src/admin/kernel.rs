@@ -6,11 +6,11 @@ use selfheal_actors::{
     alert::{self, Resolution},
     clock::Tick,
     mailbox::Mailbox,
-    signal::{Exit, Name},
+    signal::{self, Exit, Name},
     supervisor::ChildView,
 };
 
-use super::snapshot::{Child, Deed, Incident, Mail, Noticed, Peak};
+use super::snapshot::{Attempts, Child, Deed, Edge, Incident, Mail, Noticed, Peak};
 
 impl Child {
     /// `view` with its mailbox, if it has one; `wall` says when a tick was.
@@ -66,9 +66,25 @@ impl Incident {
             closed_at: incident.closed_at.map(&wall),
             resolution: incident.resolution.as_ref().map(by),
             peak: incident.peak.map(|peak| Peak { in_use: peak.in_use, max: peak.max }),
+            attempts: incident.attempts.as_ref().map(Attempts::of),
+            advice: incident.advice(),
             actions: incident.actions.iter().map(deed).collect(),
             under: incident.under.clone(),
             impact: Noticed { shed, late, failed, omitted, users },
+        }
+    }
+}
+
+impl Attempts {
+    fn of(attempts: &alert::Attempts) -> Self {
+        let edge =
+            |edge: &signal::Edge| Edge { from: edge.from.clone(), to: edge.to.clone(), count: edge.count };
+        Self {
+            operation: attempts.operation.clone(),
+            blocked: attempts.blocked,
+            edges: attempts.edges.iter().map(edge).collect(),
+            made: attempts.made,
+            would: attempts.would,
         }
     }
 }

@@ -144,6 +144,12 @@ pub struct Incident {
     pub resolution: Option<Name>,
     /// The highest use of the pool: in use, and what it could have.
     pub peak: Option<Peak>,
+    /// The changes of status that were blocked, if it is about such.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<Attempts>,
+    /// What a person should do about it, if there is anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<&'static str>,
     /// What was done, in order.
     pub actions: Vec<Deed>,
     /// The incident it is a consequence of.
@@ -167,6 +173,32 @@ pub struct Peak {
     pub in_use: u32,
     /// Connections that the pool could have.
     pub max: u32,
+}
+
+/// Changes of status that were blocked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attempts {
+    /// What was being done, if that was one thing.
+    pub operation: Option<Name>,
+    /// How many were blocked.
+    pub blocked: u64,
+    /// Which.
+    pub edges: Vec<Edge>,
+    /// How many the same calls have made.
+    pub made: u64,
+    /// They would have been blocked, but the mode was `observe`.
+    pub would: bool,
+}
+
+/// Changes of status from one state to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Edge {
+    /// The state in which they were found.
+    pub from: Name,
+    /// The state to which they were to change.
+    pub to: Name,
+    /// How many.
+    pub count: u64,
 }
 
 /// Something that was done.
