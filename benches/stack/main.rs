@@ -59,6 +59,12 @@ enum Guard {
 impl Guard {
     const ALL: [Self; 4] = [Self::Bare, Self::Off, Self::Defaults, Self::Everything];
 
+    /// As `--only` names it.
+    fn find(key: &str) -> Option<Self> {
+        let keys = ["bare", "off", "defaults", "everything"];
+        keys.iter().position(|&known| known == key).map(|at| Self::ALL[at])
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare axum",
@@ -232,8 +238,29 @@ fn report(cpu: &Figures, rate: &Figures) -> Option<(Table, f64)> {
     Some((table, most))
 }
 
+/// One contender in process, and nothing else: what a profiler is put on.
+fn only(guard: Guard, requests: u64) -> Result<f64, Box<dyn Error>> {
+    let app = guard.app()?;
+    Builder::new_current_thread().enable_all().build()?.block_on(in_process(&app, requests))
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let [flag, key, requests] = &arguments[..]
+        && flag == "--only"
+        && let (Some(guard), Ok(requests)) = (Guard::find(key), requests.parse())
+    {
+        return match only(guard, requests) {
+            Ok(micros) => {
+                println!("{}: {micros:.2} µs a request", guard.name());
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("not measured: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let quick = arguments.iter().any(|argument| argument == "--smoke");
     let (rounds, requests, lasts) =
         if quick { (3, 20_000, Duration::from_millis(300)) } else { (11, 100_000, Duration::from_secs(2)) };
