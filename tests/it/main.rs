@@ -27,5 +27,6 @@ mod supervision;
 mod supervision_under_load;
 mod support;
 mod tidy;
+mod traps;
 mod upstream;
 mod whole_layer;

@@ -1,4 +1,5 @@
-//! What other circuit breakers were found to get wrong, each as a scenario that this one passes.
+//! What other circuit breakers were found to get wrong, each as a scenario that this one passes. Those about what
+//! stands around a circuit (d6, d7, d8, d13) are in `tests/it/traps.rs`.
 
 use std::{sync::Arc, time::Duration};
 
