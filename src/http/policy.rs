@@ -101,7 +101,8 @@ pub struct Endpoints {
     /// In the order of the config, and last what holds for unlisted requests.
     all: Vec<Arc<Endpoint>>,
     any: Router<usize>,
-    by_method: HashMap<Method, Router<usize>>,
+    /// Few: looked through, not hashed.
+    by_method: Vec<(Method, Router<usize>)>,
     other: Name,
 }
 
@@ -153,10 +154,10 @@ impl Endpoints {
         let endpoints: Vec<_> = endpoints.into_iter().map(Arc::new).collect();
         let mut mistakes = Vec::new();
         let any = router(&endpoints, None, &mut mistakes);
-        let mut by_method = HashMap::new();
+        let mut by_method: Vec<(Method, _)> = Vec::new();
         for method in endpoints.iter().filter_map(|endpoint| endpoint.method.as_ref()) {
-            if !by_method.contains_key(method) {
-                by_method.insert(method.clone(), router(&endpoints, Some(method), &mut mistakes));
+            if !by_method.iter().any(|(known, _)| known == method) {
+                by_method.push((method.clone(), router(&endpoints, Some(method), &mut mistakes)));
             }
         }
         if !mistakes.is_empty() {
@@ -179,8 +180,9 @@ impl Endpoints {
         let found = self.router(method).at(path).ok().map(|found| *found.value);
         let place = found.unwrap_or(self.all.len() - 1);
         let endpoint = &self.all[place];
+        let own = |pattern: &str| found.is_some() && *pattern == *endpoint.path;
         let label = matched
-            .and_then(|pattern| self.labels.get(pattern))
+            .and_then(|pattern| if own(pattern) { Some(&endpoint.path) } else { self.labels.get(pattern) })
             .or_else(|| found.map(|_| &endpoint.path))
             .unwrap_or(&self.other);
         let route = matched.filter(|_| found.is_none()).map(Name::from);
@@ -188,9 +190,10 @@ impl Endpoints {
     }
 
     fn router(&self, method: &Method) -> &Router<usize> {
-        let own = self.by_method.get(method);
-        let lent = || self.by_method.get(&Method::GET).filter(|_| method == Method::HEAD);
-        own.or_else(lent).unwrap_or(&self.any)
+        let of =
+            |method: &Method| self.by_method.iter().find(|(of, _)| of == method).map(|(_, router)| router);
+        let lent = || of(&Method::GET).filter(|_| method == Method::HEAD);
+        of(method).or_else(lent).unwrap_or(&self.any)
     }
 }
 
@@ -200,7 +203,7 @@ impl Default for Endpoints {
             labels: HashMap::new(),
             all: vec![Arc::new(Endpoint::unlisted())],
             any: Router::new(),
-            by_method: HashMap::new(),
+            by_method: Vec::new(),
             other: OTHER.into(),
         }
     }

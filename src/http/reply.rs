@@ -222,23 +222,27 @@ pub(crate) fn success(status: http::StatusCode, data: Option<&str>) -> (Response
 
 /// Whether the caller names problem+json and likes it at least as much as plain JSON.
 fn asks_for_problem_json(headers: &HeaderMap) -> bool {
+    let values = || headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    // Most callers do not, and that is soon seen.
+    if !values().any(|value| value.contains('+')) {
+        return false;
+    }
     let (mut problem, mut plain) = (0.0_f32, 0.0_f32);
-    for value in headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()) {
-        for range in value.split(',') {
-            let mut parts = range.split(';').map(str::trim);
-            let quality = |parts: std::str::Split<'_, char>| {
-                let mut weights = parts.filter_map(|p| p.trim().strip_prefix("q=").map(|q| q.parse().ok()));
-                weights.next().map_or(1.0, |q: Option<f32>| q.unwrap_or(0.0))
-            };
-            let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
-            match kind.as_str() {
-                "application/problem+json" => problem = quality(range.split(';')),
-                "application/json" => plain = quality(range.split(';')),
-                _ => {}
-            }
+    for range in values().flat_map(|value| value.split(',')) {
+        let (kind, parameters) = range.split_once(';').unwrap_or((range, ""));
+        match kind.trim() {
+            kind if kind.eq_ignore_ascii_case("application/problem+json") => problem = quality(parameters),
+            kind if kind.eq_ignore_ascii_case("application/json") => plain = quality(parameters),
+            _ => {}
         }
     }
     problem > 0.0 && problem >= plain
+}
+
+/// The weight among the parameters of a media range: 1 if there is none.
+fn quality(parameters: &str) -> f32 {
+    let weight = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("q="));
+    weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0))
 }
 
 impl From<Code> for Problem {

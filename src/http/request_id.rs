@@ -5,7 +5,6 @@
 //! logs and replies. Else one is made. Ids need not be secret, only distinct.
 
 use std::{
-    fmt::Write as _,
     hash::{BuildHasher as _, RandomState},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -27,9 +26,11 @@ const LONGEST: usize = 128;
 pub struct RequestId(pub Name);
 
 /// Makes ids that no other process makes either.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RequestIds {
     process: RandomState,
+    /// The half of an id that tells this process from others.
+    own: u64,
     made: AtomicU64,
 }
 
@@ -47,14 +48,36 @@ impl RequestIds {
         format!("00-{id}-{:016x}-{flags}", self.process.hash_one((n, "span")).max(1))
     }
 
-    /// 128 bits that no two requests share: 64 that mix with a count, keyed by the process's random state.
+    /// 128 bits that no two requests share: a count, scattered by what can be undone and so stays distinct
+    /// (splitmix64), and the process's own 64.
     fn make(&self) -> Name {
         let n = self.made.fetch_add(1, Ordering::Relaxed);
-        let mut id = String::with_capacity(32);
-        let _ =
-            write!(id, "{:016x}{:016x}", self.process.hash_one(n), self.process.hash_one((n, "selfheal")));
-        id.into()
+        let mut z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        let digits = digits(u128::from(z) << 64 | u128::from(self.own));
+        // Digits are ASCII.
+        std::str::from_utf8(&digits).unwrap_or_default().into()
     }
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        let process = RandomState::new();
+        let (own, first) = (process.hash_one("own"), process.hash_one("first"));
+        Self { process, own, made: AtomicU64::new(first) }
+    }
+}
+
+/// `number` in 32 hexadecimal digits.
+fn digits(number: u128) -> [u8; 32] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let bytes = number.to_be_bytes();
+    std::array::from_fn(|n| {
+        let byte = bytes[n / 2];
+        DIGITS[usize::from(if n % 2 == 0 { byte >> 4 } else { byte & 15 })]
+    })
 }
 
 /// The caller's trace, if it is one.
@@ -124,6 +147,12 @@ mod tests {
         for bad in ["", "00-0-0-0", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "zz"] {
             assert_eq!(id("traceparent", bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn digits_are_those_of_the_number() {
+        let number = 0x0123_4567_89ab_cdef_0000_0000_0000_00ff;
+        assert_eq!(std::str::from_utf8(&digits(number)), Ok(&*format!("{number:032x}")));
     }
 
     #[test]

@@ -221,22 +221,33 @@ fn is_opaque(headers: &HeaderMap) -> bool {
 
 fn kind(headers: &HeaderMap) -> Kind {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Kind::Unsaid };
-    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
-    match essence.trim().to_ascii_lowercase().as_str() {
-        "application/json" => Kind::Json,
-        "text/event-stream"
-        | "application/x-ndjson"
-        | "application/ndjson"
-        | "application/jsonl"
-        | "application/json-seq"
-        | "multipart/x-mixed-replace" => Kind::Stream,
-        "text/html" | "application/xhtml+xml" => Kind::Html,
-        "text/plain" => Kind::Text,
-        "" => Kind::Unsaid,
-        other if other.ends_with("+json") => Kind::Json,
-        _ => Kind::Other,
+    if value == "application/json" {
+        return Kind::Json;
+    }
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let known = KINDS.iter().find(|(name, _)| essence.eq_ignore_ascii_case(name));
+    let is_json = || essence.len() >= 5 && essence[essence.len() - 5..].eq_ignore_ascii_case("+json");
+    match known {
+        Some((_, kind)) => *kind,
+        None if is_json() => Kind::Json,
+        None => Kind::Other,
     }
 }
+
+/// What types of content are by name; `…+json` is JSON, too.
+const KINDS: [(&str, Kind); 11] = [
+    ("", Kind::Unsaid),
+    ("application/json", Kind::Json),
+    ("text/html", Kind::Html),
+    ("application/xhtml+xml", Kind::Html),
+    ("text/plain", Kind::Text),
+    ("text/event-stream", Kind::Stream),
+    ("application/x-ndjson", Kind::Stream),
+    ("application/ndjson", Kind::Stream),
+    ("application/jsonl", Kind::Stream),
+    ("application/json-seq", Kind::Stream),
+    ("multipart/x-mixed-replace", Kind::Stream),
+];
 
 /// What to make of a reply without a body. A bare success is one; a bare redirect needs none.
 fn empty(status: StatusCode, kind: Kind, headers: &HeaderMap) -> Option<Repair> {
