@@ -8,7 +8,15 @@
 //! After a failure the reply is asked for again in the background, once for all who want the same
 //! ([`Replies::refresh`]).
 
-use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::body::Bytes;
 use http::{HeaderMap, StatusCode, header, request::Parts};
@@ -42,7 +50,8 @@ pub(crate) struct Key(Arc<(Principal, Box<str>)>);
 pub(crate) struct Kept {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    at: Tick,
+    /// When it was last given, in nanoseconds: the same again only moves this on.
+    at: AtomicU64,
     stale_for: Duration,
     vary: Vary,
 }
@@ -110,14 +119,21 @@ impl Replies {
         }
         let Some(vary) = cacheable::vary(headers, asked) else { return };
         let stale_for = control.stale_if_error.unwrap_or(fallback.stale_for);
-        let kept = Kept { headers: headers.clone(), body, at: now, stale_for, vary };
+        if let Some(kept) = self.kept.get(key)
+            && kept.is(stale_for, &vary, headers, &body)
+        {
+            kept.at.fetch_max(now.as_nanos(), Ordering::AcqRel);
+            return;
+        }
+        let at = AtomicU64::new(now.as_nanos());
+        let kept = Kept { headers: headers.clone(), body, at, stale_for, vary };
         self.kept.insert(key.clone(), Arc::new(kept));
     }
 
     /// The last good reply to such a request.
     pub(crate) fn find(&self, key: &Key, asked: &HeaderMap, now: Tick) -> Option<Stale> {
         let kept = self.kept.get(key)?;
-        let age = now.since(kept.at);
+        let age = now.since(Tick::from_nanos(kept.at.load(Ordering::Acquire)));
         (age < FORGOTTEN_AFTER && cacheable::answers(&kept.vary, asked)).then_some(Stale { kept, age })
     }
 
@@ -126,6 +142,13 @@ impl Replies {
         let mut refreshing = self.refreshing.lock();
         let is_first = refreshing.len() < REFRESHES && refreshing.insert(key.clone());
         is_first.then(|| Refresh { key: key.clone(), all: Arc::clone(&self.refreshing) })
+    }
+}
+
+impl Kept {
+    /// Whether it says the same. Most replies do: that is found out at a third of the price of keeping them anew.
+    fn is(&self, stale_for: Duration, vary: &Vary, headers: &HeaderMap, body: &Bytes) -> bool {
+        self.body == body && self.stale_for == stale_for && self.vary == *vary && self.headers == *headers
     }
 }
 
