@@ -21,7 +21,9 @@ use super::validate::LONGEST;
 pub(crate) struct Reading {
     parts: Option<Parts>,
     body: Body,
-    read: Vec<Bytes>,
+    /// Most bodies come in one piece.
+    first: Bytes,
+    more: Vec<Bytes>,
     length: usize,
     trailers: Option<HeaderMap>,
 }
@@ -39,7 +41,7 @@ pub(crate) enum Read {
 
 impl Reading {
     pub(crate) const fn new(parts: Parts, body: Body) -> Self {
-        Self { parts: Some(parts), body, read: Vec::new(), length: 0, trailers: None }
+        Self { parts: Some(parts), body, first: Bytes::new(), more: Vec::new(), length: 0, trailers: None }
     }
 
     /// Reads on. Pending after it was ready once.
@@ -49,24 +51,38 @@ impl Reading {
             let frame = if ended { None } else { ready!(Pin::new(&mut self.body).poll_frame(cx)) };
             let Some(parts) = self.parts.take() else { return Poll::Pending };
             match frame.map(|frame| frame.map(Frame::into_data)) {
-                None => return Poll::Ready(Read::Whole(parts, joined(&mut self.read), self.trailers.take())),
+                None => return Poll::Ready(Read::Whole(parts, self.joined(), self.trailers.take())),
                 Some(Err(error)) => return Poll::Ready(Read::Broken(parts, error)),
                 Some(Ok(Ok(data))) => {
                     self.length += data.len();
-                    self.read.push(data);
+                    if self.first.is_empty() {
+                        self.first = data;
+                    } else {
+                        self.more.push(data);
+                    }
                 }
                 Some(Ok(Err(other))) => self.trailers = other.into_trailers().ok(),
             }
             if self.length > LONGEST {
-                let read = std::mem::take(&mut self.read);
+                let first = Some(std::mem::take(&mut self.first));
+                let more = std::mem::take(&mut self.more).into_iter();
                 let rest = std::mem::take(&mut self.body);
-                return Poll::Ready(Read::TooLong(
-                    parts,
-                    Body::new(Chained { read: read.into_iter(), rest }),
-                ));
+                return Poll::Ready(Read::TooLong(parts, Body::new(Chained { first, more, rest })));
             }
             self.parts = Some(parts);
         }
+    }
+
+    /// All that was read. What came in one piece is not copied.
+    fn joined(&mut self) -> Bytes {
+        let first = std::mem::take(&mut self.first);
+        if self.more.is_empty() {
+            return first;
+        }
+        let mut whole = Vec::with_capacity(self.length);
+        whole.extend_from_slice(&first);
+        self.more.drain(..).for_each(|data| whole.extend_from_slice(&data));
+        whole.into()
     }
 }
 
@@ -75,15 +91,6 @@ pub(crate) fn whole(data: Bytes, trailers: Option<HeaderMap>) -> Body {
     match trailers {
         None => Body::from(data),
         Some(trailers) => Body::new(Whole { data: Some(data), trailers: Some(trailers) }),
-    }
-}
-
-/// A body that comes in one frame is not copied.
-fn joined(read: &mut Vec<Bytes>) -> Bytes {
-    match read.len() {
-        0 => Bytes::new(),
-        1 => read.swap_remove(0),
-        _ => read.concat().into(),
     }
 }
 
@@ -109,7 +116,8 @@ impl http_body::Body for Whole {
 /// What was read, and then the rest.
 #[derive(Debug)]
 struct Chained {
-    read: std::vec::IntoIter<Bytes>,
+    first: Option<Bytes>,
+    more: std::vec::IntoIter<Bytes>,
     rest: Body,
 }
 
@@ -121,7 +129,7 @@ impl http_body::Body for Chained {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        match self.read.next() {
+        match self.first.take().or_else(|| self.more.next()) {
             Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
             None => Pin::new(&mut self.rest).poll_frame(cx),
         }

@@ -15,11 +15,11 @@ use selfheal_actors::{
 
 use super::{
     answer::{Answer, Said},
-    cache::Stale,
+    cache::{Key, Stale},
     problem::{Code, Problem},
     registry::{Affected, Felt},
     reply, stale,
-    visit::{Visit, Wanted},
+    visit::Visit,
 };
 
 /// How a request ends.
@@ -81,12 +81,13 @@ impl Visit {
     pub(crate) fn conclude(&mut self, answer: Answer) -> Concluded {
         self.keep(&answer);
         let failed = answer.error.filter(|_| !answer.is_callers_mistake() && self.mode == Mode::Act);
-        let (Some(error), Some(wanted)) = (failed, self.fallback.take()) else {
+        let (Some(error), Some(key)) = (failed, self.fallback.take()) else {
             return Concluded { reply: self.write(answer, None), refresh: None };
         };
-        let refresh = self.refresh(&wanted, &answer, error);
         let now = self.registry.clock.now();
-        let reply = match self.registry.replies.find(&wanted.key, &wanted.asked, now) {
+        let kept = self.asked().and_then(|asked| self.registry.replies.find(&key, asked, now));
+        let refresh = self.refresh(&key, &answer, error);
+        let reply = match kept {
             Some(kept) if kept.may_stand_in() => self.stand_in(&answer, &kept),
             kept => self.write(answer, kept.as_ref()),
         };
@@ -94,10 +95,11 @@ impl Visit {
     }
 
     /// The request's time is up: that is the end, unless it is only observed.
-    pub(crate) fn expired(&self) -> Option<Answer> {
+    pub(crate) fn expired(&mut self) -> Option<Answer> {
         if self.mode == Mode::Act {
             return Some(Code::Deadline.into());
         }
+        self.is_late = true;
         self.would("late");
         self.feel(&Code::Deadline.into(), true);
         None
@@ -126,33 +128,43 @@ impl Visit {
         self.deadline.since(self.registry.clock.now())
     }
 
+    /// Whether its reply may be kept.
+    pub(super) const fn keeps(&self) -> bool {
+        self.fallback.is_some() || self.claim.is_some()
+    }
+
     /// A good reply is kept, for a failure and for a duplicate.
     fn keep(&mut self, answer: &Answer) {
         let Said::Reply(reply) = &answer.said else { return };
-        let now = self.registry.clock.now();
-        if let (Some(wanted), None, Some(data)) = (&self.fallback, answer.error, &answer.data) {
+        // Ages are in seconds: nothing is kept or forgotten for four milliseconds more.
+        let now = self.registry.clock.coarse();
+        if let (Some(key), None, Some(data), Some(asked)) =
+            (&self.fallback, answer.error, &answer.data, self.asked())
+        {
             let kept = (reply.status(), reply.headers(), data.clone());
-            self.registry.replies.keep(&wanted.key, &self.matched.endpoint, &wanted.asked, kept, now);
+            self.registry.replies.keep(key, &self.matched.endpoint, asked, kept, now);
         }
+        let Some(claim) = self.claim.take() else { return };
         let is_decided = matches!(answer.error, None | Some(ErrorClass::Permanent)) && !answer.refused;
         let data = answer.data.clone().or_else(|| reply.body().is_end_stream().then(Default::default));
-        if let (Some(claim), Some(data), true) = (self.claim.take(), data, is_decided) {
+        if let (Some(data), true) = (data, is_decided) {
             self.registry.keys.keep(&claim, (reply.status(), reply.headers(), data), now);
         }
     }
 
     /// Whether it is asked for again, once the caller has been answered.
-    fn refresh(&self, wanted: &Wanted, answer: &Answer, error: ErrorClass) -> Option<(Self, Duration)> {
+    fn refresh(&mut self, key: &Key, answer: &Answer, error: ErrorClass) -> Option<(Self, Duration)> {
         if self.background || self.repeatable == Repeatable::Never {
             return None;
         }
-        let right = self.registry.replies.refresh(&wanted.key)?;
+        let right = self.registry.replies.refresh(key)?;
         let error = if answer.refused { ErrorClass::Overload } else { error };
         let failed = self.failure(answer, error, false, REFRESHED_FOR);
         match self.state().retries.failed(&failed, self.registry.clock.now()) {
             Verdict::Again { after } => {
                 let mut again = self.in_background(right);
-                again.fallback = Some(wanted.clone());
+                again.fallback = Some(key.clone());
+                again.held = self.held.take();
                 Some((again, after))
             }
             Verdict::GiveUp(_) => None,

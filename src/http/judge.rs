@@ -81,8 +81,8 @@ impl Visit {
                         return self.repair(repair, Response::from_parts(parts, Body::empty()));
                     }
                 }
-                let body = body::whole(data.clone(), trailers);
-                Answer::reply(Response::from_parts(parts, body), Some(data))
+                let kept = self.keeps().then(|| data.clone());
+                Answer::reply(Response::from_parts(parts, body::whole(data, trailers)), kept)
             }
             Read::TooLong(parts, body) => match validate::oversize(parts.status, &parts.headers) {
                 None => {

@@ -9,7 +9,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use parking_lot::Mutex;
 
 use selfheal_actors::{
-    breaker::{Breaker, Breakers},
+    breaker::{Breaker, Breakers, Permit, Rejection},
     clock::Clock,
     dice::Dice,
     gate::Gate,
@@ -141,10 +141,13 @@ impl Registry {
         self
     }
 
-    /// The circuit that a request passes.
-    pub(crate) fn circuit(&self, matched: &Match) -> Option<Breaker> {
-        let own = self.state(matched).circuit.as_ref();
-        own.cloned().or_else(|| Some(self.breakers.as_ref()?.endpoint(matched.route.as_ref()?)))
+    /// Asks the circuit that a request passes; `None` if there is none.
+    pub(crate) fn admit(&self, matched: &Match) -> Option<Result<Permit, Rejection>> {
+        match (&self.state(matched).circuit, &matched.route) {
+            (Some(own), _) => Some(own.admit_owned()),
+            (None, Some(route)) => Some(self.breakers.as_ref()?.endpoint(route).admit_owned()),
+            (None, None) => None,
+        }
     }
 
     /// The retries of calls to `name`. Names are written in code, so there are few.

@@ -15,16 +15,17 @@ use super::idempotency;
 /// A longer body is passed on as it comes, and its request is made once.
 pub(crate) const LONGEST: u64 = 64 << 10;
 
-/// A service and what it is asked, as often as it takes.
-pub(crate) struct Again<S> {
-    pub(crate) service: S,
+/// A request that is held, to be made as often as it takes.
+#[derive(Debug)]
+pub(crate) struct Held {
     pub(crate) parts: Parts,
     pub(crate) body: Bytes,
 }
 
-impl<S> Again<S> {
+impl Held {
     pub(crate) fn request(&self) -> Request<Body> {
-        Request::from_parts(self.parts.clone(), Body::from(self.body.clone()))
+        let body = if self.body.is_empty() { Body::empty() } else { Body::from(self.body.clone()) };
+        Request::from_parts(self.parts.clone(), body)
     }
 }
 

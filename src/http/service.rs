@@ -5,7 +5,7 @@
 //! are one question to the gate, asked when a call begins and not in `poll_ready`, which does not see the request.
 //!
 //! One named future, no box: the handler is polled where it lies, with the ticket in scope. Between two calls it
-//! sleeps, and holds nothing but a copy of the request. Dropped at any point (its caller is gone) it drops the
+//! sleeps, and holds nothing but the request itself. Dropped at any point (its caller is gone) it drops the
 //! handler first and then its place at the gate, so no slot is left.
 //!
 //! Two things outlive their caller, each as a task of its own on the host's runtime: a request with an
@@ -39,13 +39,13 @@ use super::{
     answer::Answer,
     body::Reading,
     conclude::Concluded,
-    deadline::Expiry,
+    deadline::{Late, Timer},
     failure::Failure,
     idempotency::Claimed,
     judge::Judged,
     problem::Code,
     registry::Registry,
-    replay::{self, Again, Collecting},
+    replay::{self, Collecting, Held},
     visit::Visit,
 };
 
@@ -124,7 +124,7 @@ where
     O: http_body::Body<Data = Bytes> + Send + 'static,
     O::Error: Into<BoxError>,
 {
-    /// The first call: at once if there will be no second, else from a copy of the request.
+    /// The first call: at once if there will be no second, else as one of the request that is held.
     fn first(&mut self, mut visit: Visit, request: Request<Body>) -> HealFuture<S> {
         let is_keyed = visit.key.is_some();
         let is_held = is_keyed || (visit.mode == Mode::Act && visit.repeatable != Repeatable::Never);
@@ -134,21 +134,22 @@ where
             return self.once(visit, request);
         }
         let (parts, body) = request.into_parts();
+        visit.held = Some(Held { parts, body: Bytes::new() });
         let others = self.inner.clone();
         // The one that is ready goes along; who is not stays.
         let service = std::mem::replace(&mut self.inner, others);
-        let again = Some(Again { service, parts, body: Bytes::new() });
         let stage = Stage::Collecting { collecting: Collecting::new(body) };
-        let future = HealFuture::of(Some(visit), again, stage);
-        match Handle::try_current() {
-            Ok(runtime) if is_keyed => {
-                HealFuture::of(None, None, Stage::Detached { task: runtime.spawn(future) })
-            }
-            Ok(_) | Err(_) => future,
+        let future = HealFuture::of(Some(visit), Some(service), stage);
+        if is_keyed && let Ok(runtime) = Handle::try_current() {
+            return HealFuture::of(None, None, Stage::Detached { task: runtime.spawn(future) });
         }
+        future
     }
 
     fn once(&mut self, mut visit: Visit, request: Request<Body>) -> HealFuture<S> {
+        if visit.fallback.is_some() {
+            visit.asked = Some(request.headers().clone());
+        }
         let stage = begun(&mut visit, || self.inner.call(request));
         HealFuture::of(Some(visit), None, stage)
     }
@@ -181,11 +182,9 @@ pin_project! {
         #[pin]
         stage: Stage<S::Future>,
         #[pin]
-        expiry: Expiry,
-        // How long the call at hand may take. In a box: few endpoints have one.
-        attempt: Option<Pin<Box<Sleep>>>,
-        // What it takes to make the call again.
-        again: Option<Again<S>>,
+        timer: Timer,
+        // Whom to call, and to call again.
+        service: Option<S>,
         // Dropped after the handler: its place at the gate is free when its work has ended, not before.
         visit: Option<Visit>,
     }
@@ -220,12 +219,8 @@ enum Step {
 }
 
 impl<S: Service<Request<Body>>> HealFuture<S> {
-    fn of(visit: Option<Visit>, again: Option<Again<S>>, stage: Stage<S::Future>) -> Self {
-        let runs = !matches!(stage, Stage::Answered { .. });
-        let expiry = visit.as_ref().filter(|_| runs).map_or_else(Expiry::never, Visit::expiry);
-        let is_called = matches!(stage, Stage::Handling { .. });
-        let attempt = visit.as_ref().filter(|_| is_called).and_then(Visit::attempt_timeout);
-        Self { stage, expiry, attempt: attempt.map(|time| Box::pin(sleep(time))), again, visit }
+    const fn of(visit: Option<Visit>, service: Option<S>, stage: Stage<S::Future>) -> Self {
+        Self { stage, timer: Timer::new(), service, visit }
     }
 
     fn answered(visit: Visit, answer: Answer) -> Self {
@@ -293,16 +288,16 @@ where
                 Poll::Pending => Step::Wait,
                 // Its caller has gone, or sends what cannot be read.
                 Poll::Ready(Err(_)) => Step::Final(Code::Rejected.into()),
-                Poll::Ready(Ok(body)) => collected(visit, this.again, body),
+                Poll::Ready(Ok(body)) => collected(visit, body),
             },
             StageProjection::Sleeping { asleep } => match asleep.as_mut().poll(cx) {
                 Poll::Pending => Step::Wait,
                 Poll::Ready(()) => {
                     this.stage.set(Stage::Readying);
-                    readied(visit, this.again, cx)
+                    readied(visit, this.service, cx)
                 }
             },
-            StageProjection::Readying => readied(visit, this.again, cx),
+            StageProjection::Readying => readied(visit, this.service, cx),
             StageProjection::Handling { handler } => match visit.run(|| handler.poll(cx)) {
                 Err(panic) => Step::Ended(visit.panicked(&panic)),
                 Ok(Poll::Ready(Err(error))) => Step::Ended(visit.failed(&*error.into())),
@@ -323,12 +318,12 @@ where
     /// Calls the handler, unless somebody says no.
     fn call(self: Pin<&mut Self>) {
         let mut this = self.project();
-        let (Some(visit), Some(again)) = (this.visit, this.again) else { return };
-        let stage = begun(visit, || {
-            let request = again.request();
-            again.service.call(request)
-        });
-        *this.attempt = visit.attempt_timeout().map(|time| Box::pin(sleep(time)));
+        let (Some(visit), Some(service)) = (this.visit, this.service) else { return };
+        let Some(request) = visit.held.as_ref().map(Held::request) else { return };
+        if visit.has_attempt_timeout() {
+            this.timer.unset();
+        }
+        let stage = begun(visit, || service.call(request));
         this.stage.set(stage);
     }
 
@@ -337,32 +332,29 @@ where
         let mut this = self.project();
         let Some(visit) = this.visit else { return Some(answer) };
         visit.settle(&answer);
-        let after = visit.again(&answer).filter(|_| this.again.is_some());
+        let after = visit.again(&answer).filter(|_| this.service.is_some());
         let Some(after) = after else { return Some(answer) };
-        *this.attempt = None;
         // A handler's future may panic when it is dropped, too.
         let _ = visit.run(|| this.stage.set(Stage::Over));
         visit.leave();
+        if visit.has_attempt_timeout() {
+            this.timer.unset();
+        }
         this.stage.set(Stage::Sleeping { asleep: Box::pin(sleep(after)) });
         None
     }
 
     /// The handler had its turn first: what is ready at the deadline is in time.
     fn late(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Step> {
-        let mut this = self.project();
+        let this = self.project();
         let Some(visit) = this.visit else { return Poll::Pending };
-        if this.expiry.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(visit.expired().map_or(Step::Wait, |answer| {
+        match ready!(this.timer.poll(cx, || visit.left())) {
+            Late::Call => Poll::Ready(Step::Ended(Code::Deadline.into())),
+            Late::Request => Poll::Ready(visit.expired().map_or(Step::Wait, |answer| {
                 visit.settle(&answer);
                 Step::Final(answer)
-            }));
+            })),
         }
-        let attempt = this.attempt.as_mut().map(|attempt| attempt.as_mut().poll(cx));
-        if let Some(Poll::Ready(())) = attempt {
-            *this.attempt = None;
-            return Poll::Ready(Step::Ended(Code::Deadline.into()));
-        }
-        Poll::Pending
     }
 
     fn finish(self: Pin<&mut Self>, answer: Answer) -> Poll<Result<Response, Infallible>> {
@@ -371,18 +363,18 @@ where
         let Concluded { reply, refresh } = visit.conclude(answer);
         // A handler's future may panic when it is dropped, too.
         let _ = visit.run(|| this.stage.set(Stage::Over));
-        if let (Some((visit, after)), Some(again), Ok(runtime)) =
-            (refresh, this.again.take(), Handle::try_current())
+        if let Some((visit, after)) = refresh
+            && let (Some(service), Ok(runtime)) = (this.service.take(), Handle::try_current())
         {
             let asleep = Box::pin(sleep(after));
-            drop(runtime.spawn(Self::of(Some(visit), Some(again), Stage::Sleeping { asleep })));
+            drop(runtime.spawn(Self::of(Some(visit), Some(service), Stage::Sleeping { asleep })));
         }
         Poll::Ready(Ok(visit.finish(reply)))
     }
 }
 
 /// The request is whole: is it the first with its key?
-fn collected<S>(visit: &mut Visit, again: &mut Option<Again<S>>, body: Bytes) -> Step {
+fn collected(visit: &mut Visit, body: Bytes) -> Step {
     if let Some(key) = visit.key.take() {
         match visit.registry.keys.claim(key, &body, visit.registry.clock.now()) {
             Claimed::First(claim) => visit.claim = Some(claim),
@@ -390,20 +382,20 @@ fn collected<S>(visit: &mut Visit, again: &mut Option<Again<S>>, body: Bytes) ->
             Claimed::No(code) => return Step::Final(code.into()),
         }
     }
-    if let Some(again) = again {
-        again.body = body;
+    if let Some(held) = &mut visit.held {
+        held.body = body;
     }
     Step::Call
 }
 
 /// A service is asked whether it is ready before each call but the first, which its caller has asked for.
-fn readied<S, O>(visit: &Visit, again: &mut Option<Again<S>>, cx: &mut Context<'_>) -> Step
+fn readied<S, O>(visit: &Visit, service: &mut Option<S>, cx: &mut Context<'_>) -> Step
 where
     S: Service<Request<Body>, Response = http::Response<O>>,
     S::Error: Into<BoxError>,
 {
-    let Some(again) = again else { return Step::Wait };
-    match again.service.poll_ready(cx) {
+    let Some(service) = service else { return Step::Wait };
+    match service.poll_ready(cx) {
         Poll::Pending => Step::Wait,
         Poll::Ready(Ok(())) => Step::Call,
         Poll::Ready(Err(error)) => Step::Final(visit.failed(&*error.into())),

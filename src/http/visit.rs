@@ -32,12 +32,12 @@ use selfheal_actors::{
 use super::{
     body::Carried,
     cache,
-    deadline::Expiry,
+    deadline::Left,
     failure, idempotency, identity,
     policy::Match,
     problem::{Code, Problem},
     registry::Registry,
-    replay,
+    replay::{self, Held},
     reply::Manner,
     request_id,
     state::State,
@@ -53,6 +53,10 @@ pub(crate) struct Visit {
     pub(super) ticket: Ticket,
     pub(super) manner: Manner,
     pub(super) deadline: Tick,
+    /// Whether its time was up already: it is only observed.
+    pub(super) is_late: bool,
+    /// When the time of the call at hand is up, if that has one of its own.
+    call_until: Option<Tick>,
     /// Whether it may be made again, by what it is.
     pub(super) repeatable: Repeatable,
     /// Whether nobody waits for it.
@@ -63,8 +67,12 @@ pub(crate) struct Visit {
     pub(super) tells: bool,
     /// Whether the reply's body is still the handler's to produce.
     pub(super) streams: bool,
-    /// What may be given in place of a failure.
-    pub(super) fallback: Option<Wanted>,
+    /// The request itself, if it may have to be made more than once.
+    pub(super) held: Option<Held>,
+    /// Which kept reply may be given in place of a failure.
+    pub(super) fallback: Option<cache::Key>,
+    /// The headers of a request that is not held, where a kept reply may depend on them.
+    pub(super) asked: Option<HeaderMap>,
     /// Its key, and then the right to answer for it.
     pub(super) key: Option<idempotency::Key>,
     pub(super) claim: Option<idempotency::Claim>,
@@ -73,14 +81,6 @@ pub(crate) struct Visit {
     /// The right to make the call at hand.
     pub(super) permit: Option<Permit>,
     entered: Option<Entered>,
-}
-
-/// A reply that may be kept, and given later.
-#[derive(Clone, Debug)]
-pub(crate) struct Wanted {
-    pub(super) key: cache::Key,
-    /// The headers of the request: a reply may depend on them.
-    pub(super) asked: HeaderMap,
 }
 
 /// Marks a request that is inside the layer: which registry's.
@@ -118,13 +118,17 @@ impl Visit {
         let visit = Self {
             mode,
             ticket: traced(ticket(&matched, matched.endpoint.class, user, &manner, deadline), &parts.headers),
+            held: None,
             fallback: wanted(registry, mode, &matched, shown, parts),
+            asked: None,
             repeatable: repeatable(mode, &matched, parts),
             registry: Arc::clone(registry),
             matched,
             method: parts.method.clone(),
             manner,
             deadline,
+            is_late: false,
+            call_until: None,
             background: false,
             calls: 0,
             tells: false,
@@ -153,12 +157,16 @@ impl Visit {
             ticket: ticket(&self.matched, Class::Background, user, &self.manner, deadline),
             manner: self.manner.clone(),
             deadline,
+            is_late: false,
+            call_until: None,
             repeatable: self.repeatable,
             background: true,
             calls: self.calls,
             tells: self.tells,
             streams: false,
-            fallback: self.fallback.clone(),
+            held: None,
+            fallback: None,
+            asked: None,
             key: None,
             claim: None,
             _refresh: Some(refresh),
@@ -179,11 +187,19 @@ impl Visit {
             let entered = gate.enter(&self.ticket);
             self.entered = Some(entered.map_err(|refusal| failure::refused(&refusal))?);
         }
-        if let Some(circuit) = self.registry.circuit(&self.matched).filter(|_| self.mode != Mode::Off) {
-            self.permit = Some(circuit.admit_owned().map_err(|rejection| self.rejected(&rejection))?);
+        if self.mode == Mode::Off {
+            self.calls += 1;
+            return Ok(());
         }
-        if self.calls == 0 && self.mode != Mode::Off {
-            self.state().retries.called(self.registry.clock.now());
+        if let Some(admitted) = self.registry.admit(&self.matched) {
+            self.permit = Some(admitted.map_err(|rejection| self.rejected(&rejection))?);
+        }
+        if self.calls == 0 {
+            self.state().retries.called(self.registry.clock.coarse());
+        }
+        if self.mode == Mode::Act {
+            let timeout = self.matched.endpoint.attempt_timeout;
+            self.call_until = timeout.map(|timeout| self.registry.clock.now() + timeout);
         }
         self.calls += 1;
         Ok(())
@@ -198,19 +214,29 @@ impl Visit {
     /// Between two calls it holds nothing.
     pub(crate) fn leave(&mut self) {
         self.entered = None;
+        self.call_until = None;
     }
 
-    /// When the request's time is up.
-    pub(crate) fn expiry(&self) -> Expiry {
-        match self.mode {
-            Mode::Off => Expiry::never(),
-            Mode::Act | Mode::Observe => Expiry::after(self.deadline.since(self.registry.clock.now())),
+    /// How much time it has left, and the call at hand.
+    pub(crate) fn left(&self) -> Left {
+        if self.mode == Mode::Off {
+            return Left::default();
+        }
+        let now = self.registry.clock.now();
+        Left {
+            request: (!self.is_late).then(|| self.deadline.since(now)),
+            call: self.call_until.map(|until| until.since(now)),
         }
     }
 
-    /// How long one call may take, if that is less than the request may.
-    pub(crate) fn attempt_timeout(&self) -> Option<Duration> {
-        self.matched.endpoint.attempt_timeout.filter(|_| self.mode == Mode::Act)
+    /// Whether a call has a time of its own.
+    pub(crate) fn has_attempt_timeout(&self) -> bool {
+        self.matched.endpoint.attempt_timeout.is_some()
+    }
+
+    /// The headers of the request, as far as they are still there.
+    pub(super) fn asked(&self) -> Option<&HeaderMap> {
+        self.held.as_ref().map(|held| &held.parts.headers).or(self.asked.as_ref())
     }
 
     /// Runs a piece of the handler with the ticket in scope. In mode `act` a panic ends here.
@@ -281,11 +307,10 @@ fn wanted(
     matched: &Match,
     user: Option<Name>,
     parts: &Parts,
-) -> Option<Wanted> {
+) -> Option<cache::Key> {
     let fallback = matched.endpoint.fallback?;
     let keeps = mode == Mode::Act && parts.method == Method::GET;
-    let key = registry.replies.key(fallback, user, parts).filter(|_| keeps)?;
-    Some(Wanted { key, asked: parts.headers.clone() })
+    keeps.then(|| registry.replies.key(fallback, user, parts)).flatten()
 }
 
 /// The text of a panic, cut to what a log line bears.
