@@ -5,10 +5,7 @@ use std::time::Duration;
 use axum::{body::Bytes, response::Response};
 use selfheal_actors::error_class::ErrorClass;
 
-use super::{
-    problem::{Code, Problem},
-    validate,
-};
+use super::problem::{Code, Problem};
 
 /// What one call came to.
 #[derive(Debug)]
@@ -37,8 +34,7 @@ impl Answer {
     /// A reply that leaves as it is.
     pub(crate) fn reply(reply: Response, data: Option<Bytes>) -> Self {
         let error = ErrorClass::of_status(reply.status().as_u16());
-        let retry_after = error.and_then(|_| validate::retry_after(reply.headers()));
-        Self { said: Said::Reply(reply), error, retry_after, refused: false, data }
+        Self { said: Said::Reply(reply), error, retry_after: None, refused: false, data }
     }
 
     /// A problem.

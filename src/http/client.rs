@@ -30,7 +30,7 @@ use std::{
 };
 
 use axum::body::{Body, Bytes};
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use selfheal_actors::{
     breaker::{Breaker, Outcome},
     error_class::ErrorClass,
@@ -48,7 +48,7 @@ use super::{
     call_error::CallError,
     policy::{Endpoint, Replies},
     registry::Registry,
-    replay, request_id,
+    replay, request_id, retry_after,
     validate::{self, Head, Repair, Verdict as Judgement},
 };
 
@@ -218,7 +218,7 @@ where
                 let (response, method) = (response.map(Body::new), self.request.method().clone());
                 self.shared.judge(&method, response).await
             }
-            Ok(response) => Attempt::good(response.map(Body::new)),
+            Ok(response) => self.shared.good(response.map(Body::new)),
             Err(source) => {
                 let name = self.shared.name.clone();
                 // Whether it got there nobody knows.
@@ -276,7 +276,7 @@ impl Shared {
         let expected = &self.expected;
         let length = http_body::Body::size_hint(&body).exact();
         match validate::head(expected, method, parts.status, &parts.headers, length) {
-            Head::Pass => return Attempt::good(Response::from_parts(parts, body)),
+            Head::Pass => return self.good(Response::from_parts(parts, body)),
             Head::Replace(repair) => return self.invalid(&Response::from_parts(parts, ()), repair),
             Head::Read => {}
         }
@@ -285,24 +285,35 @@ impl Shared {
             Read::Whole(parts, data, trailers) => {
                 match validate::body(expected, parts.status, &parts.headers, &data) {
                     Judgement::Pass | Judgement::CallItJson => {
-                        Attempt::good(Response::from_parts(parts, body::whole(data, trailers)))
+                        self.good(Response::from_parts(parts, body::whole(data, trailers)))
                     }
                     Judgement::Replace(repair) => self.invalid(&Response::from_parts(parts, ()), repair),
                 }
             }
             Read::TooLong(parts, body) => match validate::oversize(parts.status, &parts.headers) {
-                None => Attempt::good(Response::from_parts(parts, body)),
+                None => self.good(Response::from_parts(parts, body)),
                 Some(repair) => self.invalid(&Response::from_parts(parts, ()), repair),
             },
             Read::Broken(parts, error) => {
-                let repair = validate::broken(parts.status, &parts.headers, &error);
+                let repair = validate::broken(parts.status, &error);
                 self.invalid(&Response::from_parts(parts, ()), repair)
             }
         }
     }
 
+    /// What came back is what it should be, whatever its status.
+    fn good(&self, response: Response<Body>) -> Attempt {
+        let error = ErrorClass::of_status(response.status().as_u16());
+        let retry_after = error.and_then(|_| self.retry_after(response.headers()));
+        Attempt { result: Ok(response), error, retry_after }
+    }
+
+    fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
+        retry_after::of(headers, || self.registry.clock.wall())
+    }
+
     fn invalid(&self, head: &Response<()>, repair: Repair) -> Attempt {
-        let (status, retry_after) = (head.status(), validate::retry_after(head.headers()));
+        let (status, retry_after) = (head.status(), self.retry_after(head.headers()));
         let class = ErrorClass::of_status(status.as_u16()).unwrap_or(ErrorClass::Unknown);
         let (name, fault, said) = (self.name.clone(), repair.fault.name(), repair.said);
         let error = CallError::Invalid { name, status, fault, said, retry_after, retried: false };
@@ -311,12 +322,6 @@ impl Shared {
 }
 
 impl Attempt {
-    fn good(response: Response<Body>) -> Self {
-        let error = ErrorClass::of_status(response.status().as_u16());
-        let retry_after = error.and_then(|_| validate::retry_after(response.headers()));
-        Self { result: Ok(response), error, retry_after }
-    }
-
     const fn failed(error: CallError, class: ErrorClass) -> Self {
         Self { result: Err(error), error: Some(class), retry_after: None }
     }

@@ -1,9 +1,12 @@
 //! What the handler's reply is worth: each of its ends becomes an [`Answer`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use axum::{body::Body, response::Response};
-use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
+use axum::{
+    body::{Body, Bytes},
+    response::Response,
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use http_body::Body as _;
 use selfheal_actors::{error_class::ErrorClass, level::Mode, telemetry};
 
@@ -12,6 +15,7 @@ use super::{
     body::{self, Read, Reading},
     failure,
     problem::{Code, Problem},
+    retry_after,
     validate::{self, Fault, Head, Instead, Repair, Verdict},
     visit::{Panicked, Visit},
 };
@@ -82,17 +86,17 @@ impl Visit {
                     }
                 }
                 let kept = self.keeps().then(|| data.clone());
-                Answer::reply(Response::from_parts(parts, body::whole(data, trailers)), kept)
+                self.replied(Response::from_parts(parts, body::whole(data, trailers)), kept)
             }
             Read::TooLong(parts, body) => match validate::oversize(parts.status, &parts.headers) {
                 None => {
                     self.streams = true;
-                    Answer::reply(Response::from_parts(parts, body), None)
+                    self.replied(Response::from_parts(parts, body), None)
                 }
                 Some(repair) => self.repair(repair, Response::from_parts(parts, body)),
             },
             Read::Broken(parts, error) => {
-                let repair = validate::broken(parts.status, &parts.headers, &error);
+                let repair = validate::broken(parts.status, &error);
                 self.repair(repair, Response::from_parts(parts, Body::empty()))
             }
         }
@@ -101,7 +105,22 @@ impl Visit {
     /// The handler's reply leaves as it is.
     fn pass(&mut self, reply: Response) -> Judged {
         self.streams = true;
-        Judged::Answer(Answer::reply(reply, None))
+        Judged::Answer(self.replied(reply, None))
+    }
+
+    /// The handler's own reply.
+    fn replied(&self, reply: Response, data: Option<Bytes>) -> Answer {
+        let answer = Answer::reply(reply, data);
+        match &answer.said {
+            Said::Reply(reply) if answer.error.is_some() => {
+                Answer { retry_after: self.retry_after(reply.headers()), ..answer }
+            }
+            Said::Reply(_) | Said::Problem(..) => answer,
+        }
+    }
+
+    fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
+        retry_after::of(headers, || self.registry.clock.wall())
     }
 
     /// Replaces the handler's reply.
@@ -112,7 +131,12 @@ impl Visit {
             Instead::Problem(problem) => {
                 // What was said was no reply, whatever its status; a status that is an error says more.
                 let class = ErrorClass::of_status(theirs.status().as_u16()).unwrap_or(ErrorClass::Unknown);
-                let retry_after = problem.retry_after.or_else(|| validate::retry_after(theirs.headers()));
+                let retry_after = self.retry_after(theirs.headers());
+                // A gateway passes on when to come back; of others it is for us alone.
+                let problem = match theirs.status().as_u16() {
+                    502..=504 => problem.after(retry_after),
+                    _ => problem,
+                };
                 Answer { retry_after, ..Answer::problem(problem.of_class(class), Some(theirs)) }
             }
             Instead::Success { status, data } => {

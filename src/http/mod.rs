@@ -37,6 +37,7 @@ mod registry;
 mod replay;
 mod reply;
 mod request_id;
+mod retry_after;
 mod service;
 mod stale;
 mod state;

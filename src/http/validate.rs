@@ -16,7 +16,6 @@ use serde::de::IgnoredAny;
 use super::{
     policy::{Endpoint, Replies},
     problem::{Code, Problem},
-    reply::LONGEST_RETRY,
 };
 
 /// Bodies up to this length are read and judged.
@@ -132,7 +131,7 @@ pub(crate) fn head(
         return Head::Pass;
     }
     match length {
-        Some(0) => match empty(status, kind, headers) {
+        Some(0) => match empty(status, kind) {
             Some(repair) => Head::Replace(repair),
             None => Head::Pass,
         },
@@ -148,7 +147,7 @@ pub(crate) fn head(
 pub(crate) fn body(endpoint: &Endpoint, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Verdict {
     let kind = kind(headers);
     if body.is_empty() {
-        return empty(status, kind, headers).map_or(Verdict::Pass, Verdict::Replace);
+        return empty(status, kind).map_or(Verdict::Pass, Verdict::Replace);
     }
     let text = std::str::from_utf8(body).ok();
     let parses = text.is_some_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
@@ -175,7 +174,7 @@ pub(crate) fn body(endpoint: &Endpoint, status: StatusCode, headers: &HeaderMap,
         _ => {
             let theirs = fault == Fault::Text && status.is_client_error();
             let may_show = theirs || (is_words(fault) && endpoint.expose_upstream);
-            instead_of(status, headers, said.clone().filter(|_| may_show))
+            instead_of(status, said.clone().filter(|_| may_show))
         }
     };
     Verdict::Replace(Repair { fault, instead, said })
@@ -189,20 +188,12 @@ const fn is_words(fault: Fault) -> bool {
 /// Judges a reply whose body turned out longer than [`LONGEST`]; `None` if it passes.
 pub(crate) fn oversize(status: StatusCode, headers: &HeaderMap) -> Option<Repair> {
     let passes = kind(headers) == Kind::Json && status.as_u16() < 400;
-    (!passes).then(|| Repair {
-        fault: Fault::Oversize,
-        instead: instead_of(status, headers, None),
-        said: None,
-    })
+    (!passes).then(|| Repair { fault: Fault::Oversize, instead: instead_of(status, None), said: None })
 }
 
 /// What takes the place of a reply whose body broke off before its head was sent.
-pub(crate) fn broken(status: StatusCode, headers: &HeaderMap, error: &dyn std::fmt::Display) -> Repair {
-    Repair {
-        fault: Fault::Broken,
-        instead: instead_of(status, headers, None),
-        said: Some(plain(&error.to_string())),
-    }
+pub(crate) fn broken(status: StatusCode, error: &dyn std::fmt::Display) -> Repair {
+    Repair { fault: Fault::Broken, instead: instead_of(status, None), said: Some(plain(&error.to_string())) }
 }
 
 fn has_no_body(method: &Method, status: StatusCode) -> bool {
@@ -250,20 +241,20 @@ const KINDS: [(&str, Kind); 11] = [
 ];
 
 /// What to make of a reply without a body. A bare success is one; a bare redirect needs none.
-fn empty(status: StatusCode, kind: Kind, headers: &HeaderMap) -> Option<Repair> {
+fn empty(status: StatusCode, kind: Kind) -> Option<Repair> {
     let instead = match status.as_u16() {
         300..400 => return None,
         ..300 if kind != Kind::Json => Instead::Success { status, data: None },
-        _ => instead_of(status, headers, None),
+        _ => instead_of(status, None),
     };
     Some(Repair { fault: Fault::Empty, instead, said: None })
 }
 
-/// The reply that keeps of a handler's what can be kept: an error's status, and its wish when to come back.
-fn instead_of(status: StatusCode, headers: &HeaderMap, shown: Option<String>) -> Instead {
+/// The reply that keeps of a handler's what can be kept: an error's status.
+fn instead_of(status: StatusCode, shown: Option<String>) -> Instead {
     let problem = match status.as_u16() {
         400..500 => Problem::new(Code::Rejected).with_status(status),
-        502..=504 => Problem::new(Code::UpstreamInvalid).with_status(status).after(retry_after(headers)),
+        502..=504 => Problem::new(Code::UpstreamInvalid).with_status(status),
         500.. => Problem::new(Code::Internal).with_status(status),
         300..400 => return Instead::Success { status, data: None },
         _ => Problem::new(Code::UpstreamInvalid),
@@ -272,12 +263,6 @@ fn instead_of(status: StatusCode, headers: &HeaderMap, shown: Option<String>) ->
         Some(text) if !text.is_empty() => problem.saying(text),
         _ => problem,
     })
-}
-
-/// When a reply wants its caller to come back, if it says so in seconds; no longer than [`LONGEST_RETRY`].
-pub(crate) fn retry_after(headers: &HeaderMap) -> Option<std::time::Duration> {
-    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(std::time::Duration::from_secs(seconds).min(LONGEST_RETRY))
 }
 
 fn looks_like_html(body: &[u8]) -> bool {
@@ -449,20 +434,5 @@ mod tests {
         let at = |status| head(&Endpoint::unlisted(), &Method::GET, status, &page, Some(9));
         assert_eq!(at(StatusCode::OK), Head::Pass);
         assert_eq!(at(StatusCode::NOT_FOUND), Head::Read);
-    }
-
-    #[test]
-    fn a_handlers_wish_when_to_come_back_is_kept_within_reason() {
-        let wished = |text| match instead_of(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &headers(&[("retry-after", text)]),
-            None,
-        ) {
-            Instead::Problem(problem) => problem.retry_after.map(|after| after.as_secs()),
-            Instead::Success { .. } => panic!("it is a problem"),
-        };
-        assert_eq!(wished("7"), Some(7));
-        assert_eq!(wished("99999999"), Some(3_600));
-        assert_eq!(wished("soon"), None);
     }
 }

@@ -140,6 +140,26 @@ async fn what_failed_is_called_again_and_a_page_is_an_error_that_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_upstream_that_names_a_date_is_not_called_before_it() {
+    const BUSY: &[(&str, &str)] = &[
+        ("content-type", "application/json"),
+        ("date", "Tue, 24 Nov 2026 12:00:00 GMT"),
+        ("retry-after", "Tue, 24 Nov 2026 12:00:07 GMT"),
+    ];
+    let guard = guard(registry().0);
+    let busy = Act::Say(503, BUSY, Bytes::from_static(b"{}"));
+    let upstream = Upstream::new([busy.clone(), ok()]);
+    let start = now();
+    assert_eq!(call(&guard, &upstream, "GET").await.expect("it is healed").status(), 200);
+    assert_eq!((upstream.asked(), now().since(start)), (2, S(7)));
+    // Its caller would not wait for so long.
+    let (upstream, start) = (Upstream::new([busy, ok()]), now());
+    let ticket = Ticket::new(Class::Normal).with_deadline(now() + S(5));
+    let reply = ticket.scope(call(&guard, &upstream, "GET")).await.expect("it is valid");
+    assert_eq!((reply.status().as_u16(), upstream.asked(), now().since(start)), (503, 1, S(0)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_hangs_ends_with_its_own_time_or_with_the_requests() {
     let guard = guard(registry().0).timeout(S(4));
     let upstream = Upstream::new([Act::Hang]);
