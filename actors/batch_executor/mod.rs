@@ -1,6 +1,37 @@
-//! Work that outlives its caller: what was accepted is written down first, and then done.
+//! Long operations that never time out: what is too long for its caller is cut, answered, and done all the same.
+//!
+//! Somebody clicks a button that concerns 1,418 items at 10 ms each. Their patience, or that of whatever stands before
+//! the service, ends after 10 s: at item 1,000 they are told of an error, and nobody knows what was done. Nothing is
+//! wrong with the operation but its length, and that can be known beforehand.
+//!
+//! - **Before** the first item the length is estimated ([`Estimate`]). What takes less than 80 % of the deadline, 95
+//!   times in 100, is done while its caller waits. All else is written down first ([`journal`]), so that an answer can
+//!   promise it, and cut into chunks of a tenth of the deadline: 1 s, 100 items, 15 chunks.
+//! - **Before each chunk** that somebody waits for stands a guard: if half as long again as the chunk takes at most does
+//!   not fit, the caller is answered instead. The estimate plans, the guard keeps the promise; and if a chunk takes
+//!   longer than anybody could know, the answer goes out without waiting for it.
+//! - **After the answer** the rest is nobody's wait, and gives way to everybody: under pressure its chunks are half as
+//!   long and one at a time, at level critical it stops, and goes on later. A second call of the same operation by the
+//!   same caller joins it. Progress never falls.
+//! - **A chunk that fails** because of its surroundings is tried again, later; because it was too long, with half of
+//!   it; because of what is in it, by halves, until the one item that fails is known and passed by.
+//!
+//! A chunk that was slow halves those that follow, and each that was not lets them grow by ten items again, up to
+//! what was planned (additive increase, multiplicative decrease; Chiu and Jain, 1989): never above, so that "batch 3 of
+//! 15" stays true.
+//!
+//! **Not protected**: effects outside of the database, of a chunk whose end nobody saw; they need the job's id and the
+//! item as a key. And an operation whose items cannot be cut: one item that takes 20 s takes 20 s.
 
+mod estimate;
 pub mod journal;
+mod machine;
 mod policy;
+mod run;
 
-pub use policy::Tenure;
+#[cfg(test)]
+mod tests;
+
+pub use estimate::Estimate;
+pub use machine::{Begun, Effect, Ending, Machine, Next, Outcome, Plan, RUNS, RunId, Tally, Waits, Wanted};
+pub use policy::{Invalid, Policy, Reply, Tenure};

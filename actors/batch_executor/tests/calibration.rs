@@ -1,0 +1,153 @@
+//! How far estimates can be trusted, over loads as services have them.
+
+use fastrand::Rng;
+
+use super::*;
+use crate::batch_executor::{Estimate, Reply};
+
+const CHUNKS: usize = 1_000;
+
+/// A load: what a chunk of so many items takes, in seconds.
+type Load = fn(&mut Rng, usize, u32) -> f64;
+
+/// What an item of 10 ms takes, when it varies as service times do: log-normally.
+fn varied(random: &mut Rng, sigma: f64) -> f64 {
+    let normal = (-2.0 * random.f64().max(1e-12).ln()).sqrt() * (std::f64::consts::TAU * random.f64()).cos();
+    0.01 * (sigma * normal - sigma * sigma / 2.0).exp()
+}
+
+const LOADS: [(&str, Load); 7] = [
+    ("every item the same", |_, _, items| 0.01 * f64::from(items)),
+    ("items vary", |random, _, items| (0..items).map(|_| varied(random, 0.8)).sum()),
+    ("a fixed cost beside that of items", |random, _, items| {
+        0.2 + (0..items).map(|_| varied(random, 0.5) / 5.0).sum::<f64>()
+    }),
+    ("it slowly becomes twice as slow", |random, at, items| {
+        let slower = 1.0 + at as f64 / CHUNKS as f64;
+        slower * (0..items).map(|_| varied(random, 0.5)).sum::<f64>()
+    }),
+    ("half as slow again at once, and back", |random, at, items| {
+        let slower = if at / 200 % 2 == 1 { 1.5 } else { 1.0 };
+        slower * (0..items).map(|_| varied(random, 0.5)).sum::<f64>()
+    }),
+    ("one chunk in a hundred takes three times as long", |random, _, items| {
+        let slower = if random.u8(0..100) == 0 { 3.0 } else { 1.0 };
+        slower * (0..items).map(|_| varied(random, 0.5)).sum::<f64>()
+    }),
+    ("ten times as quick as was configured", |random, _, items| {
+        (0..items).map(|_| varied(random, 0.5) / 10.0).sum()
+    }),
+];
+
+/// The share of chunks that took no longer than was said, and by how much what was said is too long on average.
+fn calibration(load: impl Fn(&mut Rng, usize, u32) -> f64, sizes: &[u32], seed: u64) -> (f64, f64) {
+    let mut random = Rng::with_seed(seed);
+    let mut estimate = Estimate::new(MS(10), 100);
+    let (mut within, mut said, mut took) = (0, 0.0, 0.0);
+    for at in 0..CHUNKS {
+        let items = sizes[at % sizes.len()];
+        let at_most = estimate.at_most(items.into());
+        let real = Duration::from_secs_f64(load(&mut random, at, items));
+        within += usize::from(real <= at_most);
+        (said, took) = (said + at_most.as_secs_f64(), took + real.as_secs_f64());
+        estimate.learn(items, real);
+    }
+    (within as f64 / CHUNKS as f64, said / took - 1.0)
+}
+
+#[test]
+fn the_upper_estimate_holds_for_95_in_100_chunks_and_is_not_much_too_long() {
+    for (name, load) in LOADS {
+        for seed in 0..5 {
+            eprintln!("{name}, SEED={seed}");
+            let (within, over) = calibration(load, &[100], seed);
+            eprintln!("  {:.1} % of the chunks within, {:.1} % too long", within * 100.0, over * 100.0);
+            assert!(within >= 0.93, "only {within} of the chunks were within");
+            assert!(over <= 0.30, "{over} too long on average");
+        }
+    }
+}
+
+#[test]
+fn it_holds_for_chunks_of_all_sizes_where_each_costs_something_by_itself() {
+    let (_, load) = LOADS[2];
+    for seed in 0..5 {
+        let (within, over) = calibration(load, &[100, 50, 200, 400, 100, 18], seed);
+        eprintln!("SEED={seed}: {within} within, {over} too long");
+        assert!(within >= 0.93 && over <= 0.30, "{within} within, {over} too long");
+    }
+}
+
+#[test]
+fn the_fixed_cost_and_that_of_an_item_are_told_apart() {
+    let mut estimate = Estimate::new(MS(1), 100);
+    for at in 0..300_u32 {
+        let items = [20, 100, 300][at as usize % 3];
+        estimate.learn(items, MS(50 + 2 * u64::from(items)));
+    }
+    let (empty, thousand) = (estimate.likely(0), estimate.likely(1_000));
+    assert!((MS(45)..=MS(55)).contains(&empty), "{empty:?}");
+    assert!((MS(2_030)..=MS(2_070)).contains(&thousand), "{thousand:?}");
+    assert!((95..=98).contains(&estimate.items_in(MS(243))), "{}", estimate.items_in(MS(243)));
+}
+
+#[test]
+fn a_thousand_chunks_of_one_size_do_not_let_the_fit_run_away() {
+    let mut estimate = Estimate::new(MS(10), 100);
+    let mut random = Rng::with_seed(7);
+    for _ in 0..10_000 {
+        estimate.learn(100, Duration::from_secs_f64(1.0 + random.f64() / 10.0));
+    }
+    let [none, one, all] = [0, 1, 1_000].map(|items| estimate.likely(items));
+    assert!(
+        none < MS(60) && one < MS(80) && (MS(10_000)..MS(11_000)).contains(&all),
+        "{none:?} {one:?} {all:?}"
+    );
+}
+
+#[test]
+fn before_the_first_chunk_the_configured_cost_is_believed_with_a_margin() {
+    let estimate = Estimate::new(MS(10), 100);
+    assert_eq!(estimate.likely(1_418), MS(14_180));
+    assert_eq!(estimate.at_most(1_418).as_millis(), 20_521, "45 % more");
+    assert_eq!(estimate.items_in(MS(1_000)), 100);
+}
+
+/// Operations of all lengths, with chunks as slow as they please: no caller is answered after the deadline.
+#[test]
+fn no_answer_comes_after_the_deadline() {
+    for (name, load) in LOADS {
+        for reply in [Reply::Fill, Reply::FirstChunk] {
+            let mut random = Rng::with_seed(11);
+            let mut rig = Rig::new(Policy { reply, ..Policy::default() });
+            let (mut answers, mut early) = (0, Duration::ZERO);
+            for at in 0..300 {
+                let (begun, id) = (rig.now, rig.run(random.u64(1..3_000)));
+                let by = rig.machine.answer_by(id).expect("somebody waits");
+                let answered = loop {
+                    match rig.next(id) {
+                        Next::Chunk { items, .. } => {
+                            let took = Duration::from_secs_f64(load(&mut random, at, items));
+                            // An answer does not wait for a chunk.
+                            let waits = rig.machine.answer_by(id).is_some();
+                            if waits && rig.now + took > by {
+                                rig.machine.answered(id, false);
+                                break by;
+                            }
+                            rig.pass(took);
+                            rig.done(id, items);
+                        }
+                        Next::Answer | Next::Over(_) => break rig.now,
+                        Next::Wait { until, .. } => rig.now = until.expect("it is tried again"),
+                    }
+                };
+                let took = answered.since(begun);
+                assert!(took <= Duration::from_secs(10), "{name}: answered after {took:?}");
+                answers += 1;
+                early += took;
+                rig.machine.forget(id);
+            }
+            eprintln!("{name}, {reply}: {:?} on average", early / answers);
+        }
+    }
+}
