@@ -248,12 +248,8 @@ impl Case {
     /// When it will be resolved. A failure waits for a person.
     pub(super) fn due_end(&self, policy: &Policy) -> Option<Tick> {
         let quiet = match self.incident.kind {
-            Kind::PoolPressure
-            | Kind::Leak
-            | Kind::Server
-            | Kind::Blind
-            | Kind::Circuit
-            | Kind::InvalidTransitions => policy.quiet,
+            Kind::PoolPressure | Kind::Leak | Kind::Server | Kind::Blind | Kind::Circuit => policy.quiet,
+            Kind::InvalidTransitions => policy.quiet_transitions,
             Kind::ChildRestarts | Kind::Escalation => policy.quiet_restarts,
         };
         self.calm_since.filter(|_| self.incident.phase != Phase::Failed).map(|at| at + quiet)

@@ -20,6 +20,8 @@ pub struct Policy {
     pub quiet: Duration,
     /// The same for restarts and escalations: longer than the longest delay before a restart. Default 15 s.
     pub quiet_restarts: Duration,
+    /// The same for blocked changes of status: while they go on they are told every second or two. Default 3 s.
+    pub quiet_transitions: Duration,
     /// If the cause comes back within this time it is the same incident, reopened. Default 5 min.
     pub reopen_within: Duration,
     /// An incident that has been reopened this often is flapping, and is Critical. Default 3.
@@ -38,6 +40,7 @@ impl Default for Policy {
             blocked_warning: 5,
             quiet: Duration::from_secs(1),
             quiet_restarts: Duration::from_secs(15),
+            quiet_transitions: Duration::from_secs(3),
             reopen_within: Duration::from_secs(300),
             flapping: 3,
             keep: 256,

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use selfheal_actors::{
-    backoff, breaker, gate, pool_monitor, retry, supervisor, threshold::Threshold, user_limit,
+    backoff, breaker, gate, pool_monitor, retry, supervisor, threshold::Threshold, transition, user_limit,
 };
 
 use super::{
@@ -55,6 +55,23 @@ impl Config {
             users: user_limit::Policy { concurrent_under_pressure, ..user_limit::Policy::default() },
             ..gate::Policy::default()
         }
+    }
+}
+
+impl Config {
+    /// The tables of `[transitions]`, by name. A config that was loaded has no invalid one.
+    ///
+    /// # Errors
+    /// [`transition::Invalid`], for one that was made by hand.
+    pub fn transitions(&self) -> Result<Vec<transition::Table>, transition::Invalid> {
+        let rows = |table: &super::Transitions| {
+            let row = |(status, next): (&String, &Vec<String>)| (status.clone(), next.clone());
+            table.iter().map(row).collect::<Vec<_>>()
+        };
+        let table = |(name, table): (&String, &super::Transitions)| {
+            transition::Table::new(name.as_str(), rows(table))
+        };
+        self.transitions.iter().map(table).collect()
     }
 }
 

@@ -47,6 +47,11 @@ pub struct Config {
     pub breaker: Breaker,
     /// How many queries are combined into one.
     pub batching: Batching,
+    /// Which status may become which: a table for each kind of thing, and in it a list for each status. What is
+    /// not listed is not allowed; a status without a list is final.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "value::transitions")]
+    pub transitions: BTreeMap<String, Transitions>,
     /// How the runtime restarts its own actors.
     pub supervision: Supervision,
     /// Supervision trees to try out; only `selfheal simulate` reads them.
@@ -55,6 +60,9 @@ pub struct Config {
     /// The admin page, its API, and the metrics.
     pub admin: Admin,
 }
+
+/// `[transitions.NAME]`: what each status may become.
+pub type Transitions = BTreeMap<String, Vec<String>>;
 
 /// `[service]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

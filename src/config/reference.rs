@@ -49,6 +49,7 @@ impl Writer {
         self.text.push('\n');
         self.comment(&shape.doc);
         match &shape.kind {
+            Kind::Map(inner) if matches!(inner.kind, Kind::Map(_)) => self.example(name, shape),
             Kind::Map(inner) => self.keys(&format!("#[{name}.main]"), inner, "#"),
             Kind::List(inner) => self.keys(&format!("#[[{name}]]"), inner, "#"),
             Kind::Table { .. } | Kind::Value(_) | Kind::WordOrList(..) => {
@@ -63,6 +64,17 @@ impl Writer {
             self.comment(&shape.doc);
             let set = if shape.default.is_some() { prefix } else { "#" };
             self.line(&format!("{set}{name} = {}", sample(shape)));
+        }
+    }
+
+    /// A table whose keys are chosen by whoever writes it, too.
+    fn example(&mut self, name: &str, shape: &Shape) {
+        let tables = shape.example.as_ref().and_then(Json::as_object).into_iter().flatten();
+        for (table, keys) in tables {
+            self.line(&format!("#[{name}.{table}]"));
+            for (key, value) in keys.as_object().into_iter().flatten() {
+                self.line(&format!("#{key} = {}", toml_of(value)));
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod breakers;
 mod paths;
+mod transitions;
 mod trees;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
@@ -28,6 +29,7 @@ pub(super) fn validate(config: &Config, places: &Places, known: &[Finding]) -> V
     }
     breakers::breakers(&mut rules, config);
     rules.batching(&config.batching);
+    transitions::transitions(&mut rules, &config.transitions);
     rules.retry(&config.retry);
     let Backoff { initial, max, .. } = config.supervision.backoff;
     rules.backoff(&Key::of(["supervision", "backoff"]), initial, max);

@@ -84,6 +84,19 @@ pub(super) fn methods(_: &mut SchemaGenerator) -> Schema {
     one_of(ALL.iter().map(Method::as_str))
 }
 
+/// Lists of statuses, by machine and by status.
+pub(super) fn transitions(_: &mut SchemaGenerator) -> Schema {
+    let status = json_schema!({ "type": "string", "minLength": 1, "maxLength": 64 });
+    let table =
+        json_schema!({ "type": "object", "additionalProperties": { "type": "array", "items": status } });
+    let message =
+        [("READY", &["SPAM_REVIEW", "PROMOTED"][..]), ("PROMOTED", &["COMPLETED"]), ("COMPLETED", &[])];
+    let message: serde_json::Map<_, _> =
+        message.into_iter().map(|(status, next)| (status.to_owned(), next.into())).collect();
+    let example = serde_json::json!({ "message": message });
+    json_schema!({ "type": "object", "additionalProperties": table, "examples": [example] })
+}
+
 fn one_of<'a>(words: impl Iterator<Item = &'a str>) -> Schema {
     json_schema!({ "type": "string", "enum": words.collect::<Vec<_>>() })
 }

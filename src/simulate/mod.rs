@@ -21,6 +21,7 @@ mod pool;
 mod pools;
 mod retries;
 mod setup;
+mod transitions;
 mod tree;
 
 #[cfg(test)]
@@ -32,7 +33,7 @@ use std::{
 };
 
 use driver::{Driver, Output, Part};
-use selfheal_actors::{retry, supervisor};
+use selfheal_actors::{retry, supervisor, transition};
 
 pub use circuits::{Circuits, Guarded};
 pub use pool::Pool;
@@ -55,6 +56,8 @@ pub struct Setup {
     pub endpoints: Vec<Endpoint>,
     /// The circuits of endpoints.
     pub circuits: Circuits,
+    /// Which status may become which.
+    pub transitions: Vec<transition::Table>,
 }
 
 /// Plays the trace `input` under a config, or a [`Setup`], and writes what comes of it to `output`, line by line.
@@ -74,9 +77,16 @@ pub fn run(
     let endpoints = Endpoints::new(setup.endpoints, Endpoint::unlisted()).map_err(Error::Endpoints)?;
     let retries = retries::Retries::new(setup.retry, endpoints, seed);
     let circuits = circuits::Played::new(setup.circuits, seed);
+    let transitions = transitions::Transitions::new(setup.transitions);
     let alerts = alerts::Alerts::new();
-    let parts: Vec<Box<dyn Part>> =
-        vec![Box::new(trees), Box::new(pools), Box::new(circuits), Box::new(retries), Box::new(alerts)];
+    let parts: Vec<Box<dyn Part>> = vec![
+        Box::new(trees),
+        Box::new(pools),
+        Box::new(circuits),
+        Box::new(retries),
+        Box::new(transitions),
+        Box::new(alerts),
+    ];
     Driver::new(parts, output).play(input)
 }
 

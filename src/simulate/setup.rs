@@ -20,6 +20,8 @@ impl From<&Config> for Setup {
             retry: retry(config),
             endpoints: config.endpoints.iter().map(Endpoint::from).collect(),
             circuits: circuits(config),
+            // One that was loaded has only sound tables.
+            transitions: config.transitions().unwrap_or_default(),
         }
     }
 }

@@ -23,6 +23,7 @@ mod serve;
 mod simulate_breaker;
 mod simulate_pool;
 mod simulate_retry;
+mod simulate_transition;
 mod supervision;
 mod supervision_under_load;
 mod support;

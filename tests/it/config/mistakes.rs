@@ -49,11 +49,33 @@ const CASES: &[Case] = &[
     case("[pools.\"\"]", (1, 8), "pools.\"\"", "a name of 1 to 64", "config reference"),
     // What a later version will have.
     case("[batches.spam-capture]", (1, 2), "batches", "does not have batches yet", "remove"),
-    case("[transitions.message]", (1, 2), "transitions", "does not have transitions yet", "remove"),
     case("[[alerts.route]]", (1, 3), "alerts", "does not have alerts yet", "remove"),
     case("[alerts.sinks.mail]", (1, 2), "alerts", "does not have alerts yet", "remove"),
     case("[reports]", (1, 2), "reports", "does not have reports yet", "remove"),
     case("[runtime]\nstore = \"x\"", (2, 1), "runtime.store", "does not have store yet", "remove store"),
+    // Which status may become which.
+    case(
+        "[transitions.message]\nREADY = [\"PROMOTD\"]\nPROMOTED = []",
+        (2, 10),
+        "transitions.message.READY[0]",
+        "\"PROMOTD\" is not listed, and looks like \"PROMOTED\"",
+        "did you mean \"PROMOTED\"? If it is a final status of its own, add PROMOTD = []",
+    ),
+    case(
+        "[transitions.message]\nREADY = [\"DONE\", \"DONE\"]",
+        (2, 18),
+        "transitions.message.READY[1]",
+        "\"DONE\" is listed twice",
+        "remove one of the two",
+    ),
+    case("[transitions.message]", (1, 1), "transitions.message", "a table without a status", "READY ="),
+    case(
+        "[transitions.message]\nREADY = \"DONE\"",
+        (2, 9),
+        "transitions.message.READY",
+        "expected a list, each item a string of 1 to 64",
+        "config reference",
+    ),
     // Circuits.
     case("[breaker]\nopen_forr = \"3s\"", (2, 1), "breaker.open_forr", "no key", "did you mean open_for?"),
     case(

@@ -95,6 +95,7 @@ fn the_shipped_files_are_valid() {
     assert_eq!(class("/api/dashboard"), Class::Normal);
     assert_eq!(class("/api/reports"), Class::Sheddable);
     assert_eq!(class("/api/analytics"), Class::Sheddable);
+    assert_eq!(reference_service.transitions["message"]["PROMOTED"], ["COMPLETED"]);
     assert_eq!(
         reference_service.pools["main"],
         config::Pool::default(),
@@ -144,6 +145,9 @@ fn the_schema_takes_what_the_check_takes() {
         ("[retry]\ndelays = [\"1s\", \"2s\"]".into(), true),
         ("[retry]\ndelays = []".into(), false),
         ("[retry]\ndelays = \"never\"".into(), false),
+        ("[transitions.order]\nNEW = [\"PAID\"]".into(), true),
+        ("[transitions.order]\nNEW = [1]".into(), false),
+        ("[transitions.order]\nNEW = \"PAID\"".into(), false),
     ] {
         let document: Json = toml::from_str(&text).expect("it is TOML");
         assert_eq!(accepts(&schema, &document), takes, "{text}");
