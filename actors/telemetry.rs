@@ -69,7 +69,8 @@ metrics! {
     RESPONSES_REPAIRED_TOTAL = Counter "selfheal_responses_repaired_total" ["endpoint", "reason"] "Replies of JSON routes that were not valid JSON and were replaced.";
     RETRIES_TOTAL = Counter "selfheal_retries_total" ["endpoint", "outcome"] "Calls that were made again, by how they ended; and failed calls that were not, because the budget was spent.";
     FALLBACKS_TOTAL = Counter "selfheal_fallbacks_total" ["endpoint", "source"] "Failures for which a kept reply stood in: given as the reply (cache), or inside the refusal (attached).";
-    PREVENTIONS_TOTAL = Counter "selfheal_preventions_total" ["kind"] "Failures that did not happen: pool_exhaustion counts incidents of a pool that recovered without one, retry calls that succeeded when they were made again.";
+    TRANSITIONS_BLOCKED_TOTAL = Counter "selfheal_transitions_blocked_total" ["machine", "from", "to"] "Changes of status that were not made, because the machine's table does not allow them.";
+    PREVENTIONS_TOTAL = Counter "selfheal_preventions_total" ["kind"] "Failures that did not happen: pool_exhaustion counts incidents of a pool that recovered without one, retry calls that succeeded when they were made again, invalid_transition changes of status that were blocked.";
     CHILD_RESTARTS_TOTAL = Counter "selfheal_child_restarts_total" ["child", "reason"] "Restarts of a child, by how it had ended.";
     CHILD_UP = Gauge "selfheal_child_up" ["child"] "1 while the child runs.";
     MAILBOX_DEPTH = Gauge "selfheal_mailbox_depth" ["child"] "Messages that wait for the child.";

@@ -33,11 +33,13 @@ pub mod http;
 pub mod metrics;
 pub mod runtime;
 pub mod simulate;
+pub mod transition;
 
 pub use db::{HealPool, PgHealPool, SqliteHealPool};
 pub use runtime::Heal;
 #[doc(hidden)]
 pub use selfheal_actors::fault;
+pub use selfheal_actors::transitions;
 pub use selfheal_actors::{
     alert, backoff, breaker, circuit, clock, dice, error_class, gate, level, mailbox, pool_monitor, retry,
     signal, supervisor, telemetry, threshold, user_limit, window,

@@ -23,7 +23,7 @@ use selfheal_actors::{
     telemetry as t,
 };
 
-use crate::admin::{Child, Pool, Reading};
+use crate::admin::{Child, Pool, Reading, Transition};
 
 type Counts = [u64; Histogram::BOUNDS.len() + 1];
 /// A metric, a pool, and a class or nothing.
@@ -96,6 +96,7 @@ impl Exporter {
             export_breaker(breaker);
         }
         counter!(t::LABEL_OVERFLOW_TOTAL.name, "metric" => "breaker").absolute(reading.label_overflow);
+        export_transitions(&reading.transitions);
         would(reading);
         for child in &reading.children {
             export_child(child);
@@ -258,6 +259,21 @@ fn export_breaker(view: &View) {
     for (outcome, count) in outcomes {
         counter!(t::BREAKER_CALLS_TOTAL.name, "endpoint" => endpoint(), "outcome" => outcome).absolute(count);
     }
+}
+
+fn export_transitions(transitions: &[Transition]) {
+    let mut prevented = 0;
+    let mut would = 0;
+    for Transition { machine, blocked } in transitions {
+        for edge in blocked {
+            let labels = [("machine", label(machine)), ("from", label(&edge.from)), ("to", label(&edge.to))];
+            counter!(t::TRANSITIONS_BLOCKED_TOTAL.name, &labels).absolute(edge.blocked);
+        }
+        prevented += blocked.iter().filter(|edge| !edge.is_repeat()).map(|edge| edge.blocked).sum::<u64>();
+        would += blocked.iter().map(|edge| edge.would).sum::<u64>();
+    }
+    counter!(t::PREVENTIONS_TOTAL.name, "kind" => "invalid_transition").absolute(prevented);
+    counter!(t::WOULD_REJECT_TOTAL.name, "what" => "transition").absolute(would);
 }
 
 fn export_child(child: &Child) {

@@ -8,9 +8,10 @@ use selfheal_actors::{
     mailbox::Mailbox,
     signal::{self, Exit, Name},
     supervisor::ChildView,
+    transition,
 };
 
-use super::snapshot::{Attempts, Child, Deed, Edge, Incident, Mail, Noticed, Peak};
+use super::snapshot::{Attempts, Child, Deed, Edge, Incident, Mail, Noticed, Peak, Transition};
 
 impl Child {
     /// `view` with its mailbox, if it has one; `wall` says when a tick was.
@@ -72,6 +73,15 @@ impl Incident {
             under: incident.under.clone(),
             impact: Noticed { shed, late, failed, omitted, users },
         }
+    }
+}
+
+impl Transition {
+    /// `transition` as it is shown.
+    #[must_use]
+    pub fn of(transition: &transition::Transition) -> Self {
+        let machine = Name::clone(transition.table().machine());
+        Self { machine, blocked: transition.counted() }
     }
 }
 

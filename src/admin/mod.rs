@@ -30,7 +30,9 @@ use http::Uri;
 pub use access::Access;
 pub use probes::Health;
 pub use secret::{Token, Unfit};
-pub use snapshot::{Attempts, Child, Deed, Edge, Incident, Mail, Noticed, Peak, Pool, Reading, Server};
+pub use snapshot::{
+    Attempts, Child, Deed, Edge, Incident, Mail, Noticed, Peak, Pool, Reading, Server, Transition,
+};
 pub use state::{ModeChange, NotOperated, NotRestarted, State};
 
 /// Where the page, and the API below it, are found.

@@ -15,6 +15,7 @@ use selfheal_actors::{
     gate::{Holder, Reason, Stats},
     level::{Class, Level, Mode, Severity},
     signal::Name,
+    transition::Counted,
 };
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
@@ -39,6 +40,8 @@ pub struct Reading {
     pub breakers: Vec<breaker::View>,
     /// How often a circuit was asked for beyond the bound of how many there are.
     pub label_overflow: u64,
+    /// The tables of statuses, and what was blocked of each.
+    pub transitions: Vec<Transition>,
     /// The children of all supervisors, in start order.
     pub children: Vec<Child>,
     /// The incidents that are remembered, newest first.
@@ -73,6 +76,15 @@ pub struct Server {
     pub share: u32,
     /// Other pools that share it in the same way.
     pub peers: u32,
+}
+
+/// A table of statuses at one moment.
+#[derive(Clone, Debug)]
+pub struct Transition {
+    /// What kind of thing it is about.
+    pub machine: Name,
+    /// What was blocked so far, by edge.
+    pub blocked: Vec<Counted>,
 }
 
 /// A supervised child at one moment.

@@ -57,7 +57,11 @@ impl Answer {
         match &self.said {
             Said::Reply(reply) => reply.status().is_client_error(),
             Said::Problem(problem, _) => match problem.code {
-                Code::Rejected | Code::KeyInUse | Code::KeyReused | Code::KeyInvalid => true,
+                Code::Rejected
+                | Code::KeyInUse
+                | Code::KeyReused
+                | Code::KeyInvalid
+                | Code::TransitionBlocked => true,
                 Code::Shed
                 | Code::UserLimit
                 | Code::Deadline

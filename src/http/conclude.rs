@@ -223,7 +223,11 @@ impl Visit {
             Code::Shed | Code::UserLimit | Code::PoolTimeout | Code::CircuitOpen => Felt::Shed,
             Code::Deadline => Felt::Late,
             Code::StoreDown | Code::UpstreamInvalid | Code::Internal => Felt::Failed,
-            Code::Rejected | Code::KeyInUse | Code::KeyReused | Code::KeyInvalid => return,
+            Code::Rejected
+            | Code::KeyInUse
+            | Code::KeyReused
+            | Code::KeyInvalid
+            | Code::TransitionBlocked => return,
         };
         if self.background {
             return;

@@ -12,6 +12,7 @@ use selfheal_actors::{
     breaker::{self, Rejection},
     error_class::ErrorClass,
     gate::{Reason, Refusal},
+    transition::Blocked,
 };
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
     problem::{Code, Problem},
     reply,
 };
-use crate::db;
+use crate::{db, transition};
 
 type Cause = Box<dyn Error + Send + Sync>;
 
@@ -110,6 +111,9 @@ fn known(error: &(dyn Error + 'static)) -> Option<Problem> {
     if let Some(rejection) = error.downcast_ref::<Rejection>() {
         return Some(rejected(rejection));
     }
+    if let Some(blocked) = error.downcast_ref::<Blocked>() {
+        return Some(Problem::new(Code::TransitionBlocked).saying(blocked.to_string()).refused());
+    }
     match error.downcast_ref::<db::Error>() {
         Some(db::Error::Refused(refusal)) => Some(refused(refusal)),
         Some(db::Error::Sqlx(error)) => by_database(error),
@@ -120,6 +124,10 @@ fn known(error: &(dyn Error + 'static)) -> Option<Problem> {
 fn by_database(error: &sqlx::Error) -> Option<Problem> {
     let class = db::classify(error);
     let problem = match (error.as_database_error(), class) {
+        // A trigger of ours in the database: its message names the change and nothing else.
+        (Some(known), _) if transition::refused_by_trigger(known) => {
+            Problem::new(Code::TransitionBlocked).saying(known.message().to_owned()).refused()
+        }
         (Some(known), _) => {
             let of_server = known.code().and_then(|code| by_sqlstate(&code));
             of_server.unwrap_or_else(|| Code::Internal.into())
@@ -220,6 +228,18 @@ mod tests {
         let failure = Failure::from(io::Error::other(wrapped));
         assert_eq!(failure.problem().code, Code::Shed);
         assert_eq!(failure.problem().retry_after, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_change_of_status_that_is_not_allowed_is_told_and_is_no_bug() {
+        let table = transition::Table::new("message", [("PROMOTED", ["COMPLETED"])]).expect("it is sound");
+        let blocked = table.check("PROMOTED", "SPAM_REVIEW").expect_err("it is not listed");
+        let failure = Failure::from(transition::Error::Blocked(blocked));
+        let Problem { code, status, error, refused, .. } = failure.problem();
+        assert_eq!((*code, status.as_u16(), *refused), (Code::TransitionBlocked, 422, true));
+        assert_eq!(error, "PROMOTED → SPAM_REVIEW is not allowed: PROMOTED may become COMPLETED");
+        assert!(!code.is_temporary(), "coming back would meet the same refusal");
+        assert_eq!(self::code(transition::Error::Missing), Code::Internal);
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub enum Code {
     KeyReused,
     /// The `Idempotency-Key` cannot be read.
     KeyInvalid,
+    /// The change of status that it asks for is not allowed.
+    TransitionBlocked,
     /// The handler refused the request itself, with a 4xx and a text.
     Rejected,
     /// A bug.
@@ -53,6 +55,7 @@ impl Code {
             Self::KeyInUse => "idempotency_key_in_use",
             Self::KeyReused => "idempotency_key_reused",
             Self::KeyInvalid => "idempotency_key_invalid",
+            Self::TransitionBlocked => "transition_blocked",
             Self::Rejected => "rejected",
             Self::Internal => "internal",
         }
@@ -65,7 +68,7 @@ impl Code {
             Self::UserLimit => StatusCode::TOO_MANY_REQUESTS,
             Self::Rejected | Self::KeyInvalid => StatusCode::BAD_REQUEST,
             Self::KeyInUse => StatusCode::CONFLICT,
-            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::KeyReused | Self::TransitionBlocked => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Shed
             | Self::Deadline
@@ -79,7 +82,10 @@ impl Code {
     /// Whether trying again later can help.
     #[must_use]
     pub const fn is_temporary(self) -> bool {
-        !matches!(self, Self::Rejected | Self::Internal | Self::KeyReused | Self::KeyInvalid)
+        !matches!(
+            self,
+            Self::Rejected | Self::Internal | Self::KeyReused | Self::KeyInvalid | Self::TransitionBlocked
+        )
     }
 
     /// What it means for whoever might try again.
@@ -92,7 +98,9 @@ impl Code {
             Self::Deadline => ErrorClass::Timeout,
             Self::StoreDown => ErrorClass::Interrupted,
             Self::UpstreamInvalid | Self::Internal => ErrorClass::Unknown,
-            Self::Rejected | Self::KeyReused | Self::KeyInvalid => ErrorClass::Permanent,
+            Self::Rejected | Self::KeyReused | Self::KeyInvalid | Self::TransitionBlocked => {
+                ErrorClass::Permanent
+            }
         }
     }
 
@@ -109,6 +117,9 @@ impl Code {
             Self::KeyInUse => Some("The first request with this Idempotency-Key has not been answered yet."),
             Self::KeyReused => Some("Another request has had this Idempotency-Key."),
             Self::KeyInvalid => Some("An Idempotency-Key is a quoted string of 1 to 255 letters."),
+            Self::TransitionBlocked => {
+                Some("What it is about may not change to that status from the one it has.")
+            }
             Self::Rejected | Self::Internal => None,
         }
     }
@@ -116,9 +127,11 @@ impl Code {
     pub(crate) const fn error(self) -> &'static str {
         match self {
             Self::Internal => "Internal server error",
-            Self::Rejected | Self::KeyInUse | Self::KeyReused | Self::KeyInvalid => {
-                "The request was not accepted"
-            }
+            Self::Rejected
+            | Self::KeyInUse
+            | Self::KeyReused
+            | Self::KeyInvalid
+            | Self::TransitionBlocked => "The request was not accepted",
             Self::Shed
             | Self::UserLimit
             | Self::Deadline

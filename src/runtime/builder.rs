@@ -2,7 +2,12 @@
 
 use std::{fmt, net::SocketAddr, path::Path, sync::Arc};
 
-use selfheal_actors::{clock::Clock, signal::Name, supervisor::NotUp};
+use selfheal_actors::{
+    clock::Clock,
+    signal::Name,
+    supervisor::NotUp,
+    transition::{self, States, Table},
+};
 
 use super::{
     handle::Heal,
@@ -22,6 +27,7 @@ use crate::{
 pub struct Builder {
     pub(super) config: Config,
     pub(super) pools: Vec<(Name, Arc<dyn AnyPool>)>,
+    pub(super) transitions: Vec<Result<Table, transition::Invalid>>,
     pub(super) identity: Identity,
     pub(super) clock: Clock,
     pub(super) exporter: Option<Exporter>,
@@ -34,6 +40,7 @@ impl Builder {
         Self {
             config: Config::defaults(),
             pools: Vec::new(),
+            transitions: Vec::new(),
             identity: Identity::default(),
             clock: Clock::system(),
             exporter: None,
@@ -61,6 +68,13 @@ impl Builder {
     /// admitted by the first one.
     pub fn pool<DB: Backend>(mut self, name: impl Into<Name>, pool: &HealPool<DB>) -> Self {
         self.pools.push((name.into(), Arc::new(pool.clone())));
+        self
+    }
+
+    /// Declares which status of the type `S` may become which, beside what `[transitions]` says. A table that is
+    /// declared in both must say the same in both.
+    pub fn transitions<S: States>(mut self) -> Self {
+        self.transitions.push(Table::of::<S>());
         self
     }
 
@@ -124,6 +138,10 @@ pub enum StartError {
     NoPool,
     /// Endpoints of the config cannot be matched, or not told apart.
     Endpoints(Vec<Unmatchable>),
+    /// A table of statuses makes no sense.
+    Transitions(transition::Invalid),
+    /// Two tables of this name say different things.
+    TwoTables(Name),
     /// A token of the config is unfit.
     Token(admin::Unfit),
     /// The actors did not come up.
@@ -147,6 +165,8 @@ impl fmt::Display for StartError {
                 f.write_str("endpoints that cannot be matched:")?;
                 endpoints.iter().try_for_each(|endpoint| write!(f, " {endpoint};"))
             }
+            Self::Transitions(invalid) => write!(f, "a table of statuses: {invalid}"),
+            Self::TwoTables(name) => write!(f, "two tables of statuses are called {name} and differ"),
             Self::Token(unfit) => write!(f, "admin.token or admin.read_only_token: {unfit}"),
             Self::NotUp(error) => write!(f, "the actors did not come up: {error}"),
             Self::Admin { address, error } => write!(f, "admin.listen = \"{address}\": {error}"),
@@ -160,7 +180,8 @@ impl std::error::Error for StartError {
             Self::NotUp(error) => Some(error),
             Self::Admin { error, .. } => Some(error),
             Self::Token(unfit) => Some(unfit),
-            Self::NoPool | Self::Endpoints(_) => None,
+            Self::Transitions(invalid) => Some(invalid),
+            Self::NoPool | Self::Endpoints(_) | Self::TwoTables(_) => None,
         }
     }
 }

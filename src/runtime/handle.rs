@@ -30,6 +30,7 @@ use crate::{
     admin::{self, Health, ModeChange, NotOperated, NotRestarted, Reading},
     config::Metrics,
     http::{ClientLayer, HealLayer, Optional},
+    transition::{Rules, Unknown},
 };
 
 /// The runtime, as a host holds it. Cheap to clone; clones are the same runtime. It runs until
@@ -114,6 +115,15 @@ impl Heal {
     #[must_use]
     pub fn breakers(&self) -> &Breakers {
         &self.0.parts.breakers
+    }
+
+    /// What the table of statuses called `machine` says, from `[transitions]` or
+    /// [`Builder::transitions`](super::Builder::transitions).
+    ///
+    /// # Errors
+    /// [`Unknown`], if there is no such table.
+    pub fn transition(&self, machine: &str) -> Result<Rules, Unknown> {
+        self.0.parts.transitions.rules(machine)
     }
 
     /// The incidents that are remembered.

@@ -18,6 +18,7 @@ mod pulse;
 mod reading;
 mod server_probe;
 mod shutdown;
+mod transitions;
 mod wiring;
 
 pub use builder::{Builder, StartError};

@@ -13,9 +13,10 @@ use selfheal_actors::{
 
 use super::{
     circuits::Circuits,
+    transitions::Transitions,
     wiring::{Parts, Pool, Running},
 };
-use crate::admin::{self, Child, Incident, Mail, Reading};
+use crate::admin::{self, Child, Incident, Mail, Reading, Transition};
 
 /// What a reading is taken from, without the guardian: whether the control plane runs is added by who has it.
 pub(super) struct Quick {
@@ -28,6 +29,7 @@ pub(super) struct Quick {
     children: Children,
     pools: Vec<Pool>,
     circuits: Arc<Circuits>,
+    transitions: Transitions,
 }
 
 impl Quick {
@@ -42,6 +44,7 @@ impl Quick {
             children: parts.children.clone(),
             pools: parts.pools.clone(),
             circuits: parts.circuits.clone(),
+            transitions: parts.transitions.clone(),
         }
     }
 
@@ -60,6 +63,7 @@ impl Quick {
             pools: self.pools.iter().map(pool).collect(),
             breakers: self.circuits.breakers.all().iter().map(|breaker| breaker.view()).collect(),
             label_overflow: self.circuits.breakers.overflow(),
+            transitions: self.transitions.all().map(Transition::of).collect(),
             children,
             incidents: self.incidents.all().iter().map(|incident| Incident::of(incident, wall)).collect(),
         }

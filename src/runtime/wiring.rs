@@ -39,6 +39,7 @@ use selfheal_actors::{
     pool_monitor::{self, Monitor, PoolMonitor, Sample},
     signal::{Action, Name, Signal, Signals, Step},
     supervisor::{ChildPolicy, ChildSpec, Children, Context, NotUp, Policy, SupervisorSpec},
+    transition,
 };
 use tokio::runtime::Handle;
 
@@ -50,6 +51,7 @@ use super::{
     pulse::Watched,
     reading,
     server_probe::{self, Census},
+    transitions::Transitions,
 };
 use crate::{
     admin::{Access, Token},
@@ -84,6 +86,7 @@ pub(super) struct Parts {
     pub(super) pools: Vec<Pool>,
     pub(super) breakers: Breakers,
     pub(super) circuits: Arc<Circuits>,
+    pub(super) transitions: Transitions,
     pub(super) registry: Arc<Registry>,
     pub(super) access: Arc<Access>,
     pub(super) exporter: Arc<Exporter>,
@@ -117,7 +120,7 @@ pub(super) struct Running {
 
 impl Parts {
     pub(super) fn new(builder: Builder) -> Result<Self, StartError> {
-        let Builder { config, pools, identity, clock, exporter, inline, max_lost } = builder;
+        let Builder { config, pools, transitions, identity, clock, exporter, inline, max_lost } = builder;
         let access = access(&config, &clock)?;
         let endpoints = Endpoints::of(&config).map_err(StartError::Endpoints)?;
         let mode = ModeCell::new(config.runtime.mode);
@@ -143,6 +146,9 @@ impl Parts {
             host: Handle::current(),
         };
         let pools: Vec<_> = pools.into_iter().map(|(name, pool)| around.pool(name, pool)).collect();
+        let around =
+            transition::Around { clock: clock.clone(), mode: mode.clone(), signals: signals.clone() };
+        let transitions = Transitions::new(&config, transitions, &around)?;
         let seeds = RandomState::new();
         let around = breaker::Around { clock: clock.clone(), mode: mode.clone(), signals: signals.clone() };
         let first = pools.first().map(|pool| &pool.name);
@@ -175,6 +181,7 @@ impl Parts {
             pools,
             breakers,
             circuits,
+            transitions,
             exporter,
             inline,
             max_lost,
@@ -380,14 +387,16 @@ fn told_directly(incidents: &Incidents) -> Arc<dyn Fn(Failure) + Send + Sync> {
 }
 
 /// On the host's own runtime, so that it goes on with every actor dead: a monitor that no longer looks lets go of
-/// what it forced, and observations of metrics do not pile up.
+/// what it forced, refusals that came together are told, and observations of metrics do not pile up.
 fn keep_house(parts: &Parts) -> impl Future<Output = ()> + Send + use<> {
     let monitors: Vec<_> = parts.pools.iter().map(|pool| pool.monitor.clone()).collect();
+    let transitions = parts.transitions.clone();
     let (exporter, quick) = (Arc::clone(&parts.exporter), reading::Quick::of(parts));
     async move {
         for beat in 1_u32.. {
             tokio::time::sleep(HOUSEKEEPING).await;
             monitors.iter().for_each(Monitor::tick);
+            transitions.tick();
             if beat.is_multiple_of(UPKEEP) {
                 exporter.upkeep(&quick.read());
             }

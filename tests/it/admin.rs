@@ -76,6 +76,7 @@ fn reading(gate: &Gate) -> Reading {
             mailbox: Some(Mail { depth: 3, dropped: 1 }),
         }],
         incidents: Vec::new(),
+        transitions: Vec::new(),
         breakers: Vec::new(),
         label_overflow: 0,
     }

@@ -24,6 +24,7 @@ mod simulate_breaker;
 mod simulate_pool;
 mod simulate_retry;
 mod simulate_transition;
+mod status_transitions;
 mod supervision;
 mod supervision_under_load;
 mod support;

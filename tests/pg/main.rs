@@ -22,3 +22,4 @@ mod server_kills;
 mod server_truth;
 mod sharing;
 mod soak;
+mod status_transitions;

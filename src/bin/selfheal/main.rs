@@ -15,6 +15,7 @@ mod schema;
 mod serve;
 mod simulate;
 mod table;
+mod transitions;
 mod web;
 
 use std::process::ExitCode;
@@ -56,6 +57,9 @@ enum Command {
     Children(client::Service),
     /// Say how far healing may go in a running service.
     Mode(client::SetMode),
+    /// Have PostgreSQL itself hold to the tables of statuses.
+    #[command(subcommand)]
+    Transitions(transitions::Command),
     /// Print the completion script of a shell.
     Completions(completions::Args),
 }
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         Command::Children(service) => client::children(&service),
         Command::Mode(args) => client::mode(&args),
         Command::Drill(args) => drill::run(&args),
+        Command::Transitions(command) => transitions::run(&command),
         Command::Completions(args) => completions::run(&args),
     };
     output::exit(outcome)

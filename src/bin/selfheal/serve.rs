@@ -98,7 +98,12 @@ async fn serve(args: &Args) -> Outcome {
     }
 }
 
-fn config(file: Option<&Path>) -> Result<Config, Box<dyn Error>> {
+/// The config in `file`, else in the usual one, else the built-in one; with the environment on top.
+///
+/// # Errors
+///
+/// Every mistake in it.
+pub(crate) fn config(file: Option<&Path>) -> Result<Config, Box<dyn Error>> {
     let source = match file {
         Some(file) => Source::file(file),
         None if Path::new(CONFIG_FILE).exists() => Source::file(CONFIG_FILE),
