@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use axum::Router;
-use selfheal::{Heal, config::Config, http::Failure};
+use selfheal::{Heal, config::Config, http::Failure, transition::States as _};
 
 use super::{
     Faults,
+    message::Message,
     routes::{self, Verbatim},
     store::{Desk, Guarded, Plain},
 };
@@ -25,13 +26,15 @@ pub(crate) async fn healed(
     hold: Duration,
     faults: Option<&Faults>,
 ) -> Result<(Router, Heal), Box<dyn std::error::Error>> {
+    let declared = config.transitions.contains_key(Message::MACHINE);
     let builder = Heal::builder().config(config);
+    let builder = if declared { builder } else { builder.transitions::<Message>() };
     let builder = match pool {
         Guarded::Postgres(pool) => builder.pool(POOL, pool),
         Guarded::Sqlite(pool) => builder.pool(POOL, pool),
     };
     let heal = builder.start().await?;
-    let desk = Desk::healed(pool.clone(), heal.clone(), hold, faults.cloned());
+    let desk = Desk::healed(pool.clone(), heal.clone(), hold, faults.cloned())?;
     let app = struck(routes::router::<Failure>(desk), faults).layer(heal.layer()).merge(heal.admin_router());
     Ok((app, heal))
 }

@@ -13,6 +13,7 @@
 pub(crate) mod app;
 mod ask;
 pub(crate) mod faults;
+pub(crate) mod message;
 pub(crate) mod postgres;
 mod routes;
 pub(crate) mod sqlite;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use axum::{
     Json, Router,
-    extract::{FromRequestParts, State},
+    extract::{FromRequestParts, Path, State},
     http::{StatusCode, header::CONTENT_TYPE, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -54,6 +54,7 @@ pub(crate) fn router<R: Reply>(desk: Desk) -> Router {
         .route("/api/manager/assistance", get(assistance::<R>))
         .route("/api/reports", get(reports::<R>))
         .route("/api/analytics", get(analytics::<R>))
+        .route("/api/messages/{id}/status", post(change_status::<R>))
         .route("/fetch.js", get(fetch_helper))
         .with_state(desk)
 }
@@ -122,6 +123,31 @@ struct Dashboard {
     success: bool,
     panels: BTreeMap<String, i64>,
     omitted: Vec<String>,
+}
+
+/// What a message is to become.
+#[derive(Deserialize)]
+struct Wanted {
+    to: String,
+}
+
+#[derive(Serialize)]
+struct Changed {
+    success: bool,
+    id: i64,
+    status: String,
+}
+
+async fn change_status<R: Reply>(
+    State(desk): State<Desk>,
+    Path(id): Path<i64>,
+    Json(Wanted { to }): Json<Wanted>,
+) -> Result<Response, R> {
+    if desk.change_status(id, &to).await? {
+        Ok(Json(Changed { success: true, id, status: to }).into_response())
+    } else {
+        Ok((StatusCode::NOT_FOUND, "There is no such message").into_response())
+    }
 }
 
 /// 160 queries at once, as the incident had them. The first one that fails takes the dashboard with it.

@@ -2,13 +2,16 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use selfheal::{Heal, HealPool, db};
+use selfheal::{
+    Heal, HealPool, db,
+    transition::{self, Guard},
+};
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 
 use super::{
     Faults, POOL_MAX,
     ask::{Ask, Count},
-    postgres, sqlite,
+    message, postgres, sqlite,
 };
 
 /// A pool behind its gate.
@@ -67,6 +70,8 @@ pub(crate) struct Desk(Arc<Parts>);
 struct Parts {
     store: Store,
     heal: Option<Heal>,
+    /// Guards the status of messages.
+    messages: Option<Guard>,
     hold: Duration,
     faults: Option<Faults>,
 }
@@ -78,6 +83,8 @@ pub(crate) enum Error {
     Database(sqlx::Error),
     /// A query's task ended without an answer.
     Task(tokio::task::JoinError),
+    /// A status was not changed.
+    Status(transition::Error),
 }
 
 impl fmt::Display for Error {
@@ -85,6 +92,7 @@ impl fmt::Display for Error {
         match self {
             Self::Database(error) => error.fmt(f),
             Self::Task(error) => error.fmt(f),
+            Self::Status(error) => error.fmt(f),
         }
     }
 }
@@ -94,6 +102,7 @@ impl std::error::Error for Error {
         match self {
             Self::Database(error) => Some(error),
             Self::Task(error) => Some(error),
+            Self::Status(error) => Some(error),
         }
     }
 }
@@ -113,13 +122,24 @@ impl From<db::Error> for Error {
 impl Desk {
     /// A desk behind its gate, whose queries each hold their connection for `hold` besides the time they take.
     /// `faults` strike before a query has one.
-    pub(crate) fn healed(pool: Guarded, heal: Heal, hold: Duration, faults: Option<Faults>) -> Self {
-        Self(Arc::new(Parts { store: Store::Guarded(pool), heal: Some(heal), hold, faults }))
+    ///
+    /// # Errors
+    ///
+    /// If nobody has declared which status of a message may become which.
+    pub(crate) fn healed(
+        pool: Guarded,
+        heal: Heal,
+        hold: Duration,
+        faults: Option<Faults>,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let messages = Some(message::guard(&heal)?);
+        let (store, heal) = (Store::Guarded(pool), Some(heal));
+        Ok(Self(Arc::new(Parts { store, heal, messages, hold, faults })))
     }
 
     /// A desk as most hosts would build it.
     pub(crate) fn plain(pool: Plain, hold: Duration, faults: Option<Faults>) -> Self {
-        Self(Arc::new(Parts { store: Store::Plain(pool), heal: None, hold, faults }))
+        Self(Arc::new(Parts { store: Store::Plain(pool), heal: None, messages: None, hold, faults }))
     }
 
     /// Asks the database, on a connection of its own.
@@ -149,6 +169,24 @@ impl Desk {
     /// Asks the database for a number.
     pub(crate) async fn number(&self, ask: Ask) -> Result<i64, Error> {
         Ok(self.ask(ask).await?.first().map_or(0, |(_, number)| *number))
+    }
+
+    /// Changes the status of a message, and says whether there is one.
+    pub(crate) async fn change_status(&self, id: i64, to: &str) -> Result<bool, Error> {
+        if let Some(faults) = &self.0.faults {
+            faults.strike_query().await?;
+        }
+        let (pool, guard) = match (&self.0.store, &self.0.messages) {
+            (Store::Guarded(pool), Some(guard)) => (pool, guard),
+            (Store::Plain(pool), _) => return Ok(message::overwrite(pool, id, to).await?),
+            // A guarded desk was made with a guard.
+            (Store::Guarded(_), None) => return Ok(false),
+        };
+        match message::change(pool, guard, id, to).await {
+            Ok(()) => Ok(true),
+            Err(transition::Error::Missing) => Ok(false),
+            Err(error) => Err(Error::Status(error)),
+        }
     }
 
     /// Makes `work` optional: without an outcome if it was left out.
