@@ -20,9 +20,9 @@ use std::{
 
 use axum::{
     Json, Router,
-    body::{Body, to_bytes},
+    body::{Body, Bytes, to_bytes},
     extract::Path,
-    http::Request,
+    http::{HeaderValue, Request},
     routing::get,
 };
 use selfheal::{
@@ -122,18 +122,28 @@ async fn task(Path(id): Path<u64>) -> Json<Task> {
     Json(Task { id, title: "write it down", done: false })
 }
 
-/// As a browser behind a proxy sends it.
-fn request(n: u64) -> Result<Request<Body>, axum::http::Error> {
-    Request::get(format!("/api/tasks/{n}", n = n % 16))
-        .header("host", "desk.example.org")
-        .header("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
-        .header("accept", "application/json")
-        .header("accept-language", "en-GB,en;q=0.7")
-        .header("accept-encoding", "gzip, br")
-        .header("authorization", "Bearer 0123456789abcdef0123456789abcdef")
-        .header("x-user-id", format!("user-{}", n % 64))
-        .header("x-forwarded-for", "203.0.113.7")
-        .body(Body::empty())
+/// What a browser behind a proxy sends with each request.
+const SENT: [(&str, &str); 7] = [
+    ("host", "desk.example.org"),
+    ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
+    ("accept", "application/json"),
+    ("accept-language", "en-GB,en;q=0.7"),
+    ("accept-encoding", "gzip, br"),
+    ("authorization", "Bearer 0123456789abcdef0123456789abcdef"),
+    ("x-forwarded-for", "203.0.113.7"),
+];
+
+/// As hyper hands it on: the values of all headers are parts of the one buffer that was read.
+fn request(n: u64) -> Result<Request<Body>, Box<dyn Error>> {
+    let user = format!("user-{}", n % 64);
+    let read: Vec<u8> = SENT.iter().flat_map(|(_, value)| value.bytes()).chain(user.bytes()).collect();
+    let mut read = Bytes::from(read);
+    let mut request = Request::get(format!("/api/tasks/{n}", n = n % 16));
+    for (name, value) in SENT {
+        let value = HeaderValue::from_maybe_shared(read.split_to(value.len()))?;
+        request = request.header(name, value);
+    }
+    Ok(request.header("x-user-id", HeaderValue::from_maybe_shared(read)?).body(Body::empty())?)
 }
 
 /// Nanoseconds that this thread has been on a CPU.

@@ -26,7 +26,7 @@ use super::{
 pub(crate) struct Concluded {
     pub(crate) reply: Response,
     /// It is to be made again in the background, after this long.
-    pub(crate) refresh: Option<(Visit, Duration)>,
+    pub(crate) refresh: Option<(Box<Visit>, Duration)>,
 }
 
 /// In the background a call is made again for this long, its waits included.
@@ -153,7 +153,7 @@ impl Visit {
     }
 
     /// Whether it is asked for again, once the caller has been answered.
-    fn refresh(&mut self, key: &Key, answer: &Answer, error: ErrorClass) -> Option<(Self, Duration)> {
+    fn refresh(&mut self, key: &Key, answer: &Answer, error: ErrorClass) -> Option<(Box<Self>, Duration)> {
         if self.background || self.repeatable == Repeatable::Never {
             return None;
         }

@@ -125,7 +125,7 @@ where
     O::Error: Into<BoxError>,
 {
     /// The first call: at once if there will be no second, else as one of the request that is held.
-    fn first(&mut self, mut visit: Visit, request: Request<Body>) -> HealFuture<S> {
+    fn first(&mut self, mut visit: Box<Visit>, request: Request<Body>) -> HealFuture<S> {
         let is_keyed = visit.key.is_some();
         let is_held = is_keyed || (visit.mode == Mode::Act && visit.repeatable != Repeatable::Never);
         if !is_held || !replay::is_short(request.body()) {
@@ -146,7 +146,7 @@ where
         future
     }
 
-    fn once(&mut self, mut visit: Visit, request: Request<Body>) -> HealFuture<S> {
+    fn once(&mut self, mut visit: Box<Visit>, request: Request<Body>) -> HealFuture<S> {
         if visit.fallback.is_some() {
             visit.asked = Some(request.headers().clone());
         }
@@ -186,7 +186,7 @@ pin_project! {
         // Whom to call, and to call again.
         service: Option<S>,
         // Dropped after the handler: its place at the gate is free when its work has ended, not before.
-        visit: Option<Visit>,
+        visit: Option<Box<Visit>>,
     }
 }
 
@@ -219,11 +219,11 @@ enum Step {
 }
 
 impl<S: Service<Request<Body>>> HealFuture<S> {
-    const fn of(visit: Option<Visit>, service: Option<S>, stage: Stage<S::Future>) -> Self {
+    const fn of(visit: Option<Box<Visit>>, service: Option<S>, stage: Stage<S::Future>) -> Self {
         Self { stage, timer: Timer::new(), service, visit }
     }
 
-    fn answered(visit: Visit, answer: Answer) -> Self {
+    fn answered(visit: Box<Visit>, answer: Answer) -> Self {
         Self::of(Some(visit), None, Stage::Answered { answer: Some(answer) })
     }
 }
