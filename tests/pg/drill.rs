@@ -45,3 +45,31 @@ async fn a_dashboard_exhausts_the_server_and_the_healed_service_loses_nothing() 
     let left: i64 = sqlx::query_scalar(left).fetch_one(&mut connection).await.expect("a count");
     assert_eq!(left, 0, "the drill drops what it has made");
 }
+
+#[tokio::test]
+async fn api_calls_fail_and_on_a_real_server_too_every_caller_sees_data() {
+    let Some(server) = server() else { return };
+    let database = server.alone().await;
+    let url = database.url();
+    let drill = tokio::task::spawn_blocking(move || {
+        let mut drill = Command::new(env!("CARGO_BIN_EXE_selfheal"));
+        drill.args(["drill", "api", "--json", "--database-url", &url]).output().expect("the binary runs")
+    });
+    let output = drill.await.expect("no panic");
+    let talk = String::from_utf8_lossy(&output.stderr);
+    let figures: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {talk}"));
+
+    assert!(figures["database"].as_str().is_some_and(|name| name.starts_with("postgresql 1")), "{figures}");
+    let scenarios = |run: &str| figures[run]["scenarios"].as_array().cloned().expect("a list");
+    assert_eq!((scenarios("without").len(), scenarios("with").len()), (4, 4), "{figures}");
+    for scenario in scenarios("without") {
+        assert_eq!(scenario["served"], 0, "nobody saw data: {scenario}");
+    }
+    for scenario in scenarios("with") {
+        assert_eq!(scenario["served"], scenario["callers"], "everybody saw data: {scenario}");
+    }
+    assert_eq!((&figures["with"]["non_json"], &figures["with"]["lost"]), (&0.into(), &0.into()), "{figures}");
+    assert_eq!((&figures["missed"], &figures["passed"]), (&serde_json::json!([]), &true.into()), "{figures}");
+    assert!(output.status.success());
+}
