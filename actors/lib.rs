@@ -18,6 +18,7 @@ pub mod dice;
 pub mod error_class;
 pub mod fault;
 pub mod gate;
+pub mod histogram;
 pub mod level;
 pub mod mailbox;
 pub mod pool_monitor;

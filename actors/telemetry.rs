@@ -58,6 +58,7 @@ metrics! {
     TICKETLESS_TOTAL = Counter "selfheal_ticketless_total" ["pool"] "Acquisitions without a ticket, served as class normal.";
     BREAKER_STATE = Gauge "selfheal_breaker_state" ["endpoint", "state"] "1 for the state that the circuit shows.";
     BREAKER_CALLS_TOTAL = Counter "selfheal_breaker_calls_total" ["endpoint", "outcome"] "Calls under a circuit, by how they ended: success, failure, rejected, ignored, cancelled, or stale (too late to count).";
+    BREAKER_CALL_DURATION_SECONDS = Histogram "selfheal_breaker_call_duration_seconds" ["endpoint", "outcome"] "How long calls under a circuit took: of those that the HTTP layer and the client make, and of all under slow_call.";
     BREAKER_TRANSITIONS_TOTAL = Counter "selfheal_breaker_transitions_total" ["endpoint", "from", "to", "reason"] "Changes of what a circuit shows.";
     LABEL_OVERFLOW_TOTAL = Counter "selfheal_label_overflow_total" ["metric"] "Times that a name was beyond the bound of how many there are.";
     WOULD_REJECT_TOTAL = Counter "selfheal_would_reject_total" ["what"] "What mode observe would have done: refusals by reason, and actions by name.";

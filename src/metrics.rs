@@ -11,7 +11,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use metrics::{counter, gauge, histogram};
+use metrics::{Label, counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use parking_lot::Mutex;
 use selfheal_actors::{
@@ -26,7 +26,7 @@ use selfheal_actors::{
 use crate::admin::{Child, Pool, Reading, Transition};
 
 type Counts = [u64; Histogram::BOUNDS.len() + 1];
-/// A metric, a pool, and a class or nothing.
+/// A metric, and the values of its labels: a pool and a class or nothing, or an endpoint and an outcome.
 type Series = (&'static str, Name, &'static str);
 
 /// Brings the series up to date with the cells, and shows them if they are this process's own to show.
@@ -94,6 +94,10 @@ impl Exporter {
         }
         for breaker in &reading.breakers {
             export_breaker(breaker);
+            for (outcome, took) in &breaker.durations {
+                let metric = &t::BREAKER_CALL_DURATION_SECONDS;
+                self.pass_on(metric, &breaker.name, outcome.name(), took);
+            }
         }
         counter!(t::LABEL_OVERFLOW_TOTAL.name, "metric" => "breaker").absolute(reading.label_overflow);
         export_transitions(&reading.transitions);
@@ -180,25 +184,24 @@ impl Exporter {
                 counter!(t::POOL_SHEDS_TOTAL.name, &labels).absolute(stats.acted.refused.of(*class, reason));
             }
             let wait = stats.acted.wait[class.index()];
-            self.pass_on(&t::POOL_ACQUIRE_DURATION_SECONDS, name, Some(*class), &wait);
+            self.pass_on(&t::POOL_ACQUIRE_DURATION_SECONDS, name, class.name(), &wait);
         }
-        self.pass_on(&t::POOL_HOLD_DURATION_SECONDS, name, None, &stats.acted.hold);
+        self.pass_on(&t::POOL_HOLD_DURATION_SECONDS, name, "", &stats.acted.hold);
     }
 
     /// Passes on what a histogram has counted since the last time, with the true count of each bucket and the
     /// true sum.
-    fn pass_on(&self, metric: &t::Metric, pool: &Name, class: Option<Class>, now: &Histogram) {
-        let class = class.map_or("", Class::name);
+    fn pass_on(&self, metric: &t::Metric, name: &Name, part: &'static str, now: &Histogram) {
         let mut passed_on = self.passed_on.lock();
-        let (counts, sum) = passed_on.entry((metric.name, pool.clone(), class)).or_default();
+        let (counts, sum) = passed_on.entry((metric.name, name.clone(), part)).or_default();
         let new: Counts = std::array::from_fn(|i| now.counts()[i].saturating_sub(counts[i]));
         let took = now.sum().saturating_sub(*sum);
         (*counts, *sum) = (*now.counts(), now.sum());
         drop(passed_on);
-        let histogram = match class {
-            "" => histogram!(metric.name, "pool" => label(pool)),
-            class => histogram!(metric.name, "pool" => label(pool), "class" => class),
-        };
+        let values = [label(name), part.into()];
+        let labels: Vec<_> =
+            metric.labels.iter().zip(values).map(|(key, value)| Label::new(*key, value)).collect();
+        let histogram = histogram!(metric.name, labels);
         for (value, count) in observations(&new, took) {
             histogram.record_many(value, usize::try_from(count).unwrap_or(usize::MAX));
         }

@@ -12,6 +12,7 @@ use std::{
 use super::{
     call::{Call, Guarded},
     cell::Cell,
+    latency::Latency,
     machine::{Machine, Pass, Totals},
     order::{Command, Illegal, Pin},
     outcome::{Outcome, Reason, Rejection},
@@ -22,6 +23,7 @@ use super::{
 use crate::{
     circuit::Circuit,
     clock::{Clock, Tick},
+    histogram::Histogram,
     level::{Mode, ModeCell},
     signal::{Name, Signal, Signals},
     sync::AtomicU64,
@@ -53,6 +55,7 @@ struct Shared {
     around: Around,
     /// Calls that would not have been admitted, in mode `observe`.
     would_reject: AtomicU64,
+    latency: Latency,
     telling: AtomicBool,
     /// Called when something may be due earlier than it was.
     changed: Box<dyn Fn() + Send + Sync>,
@@ -77,6 +80,9 @@ pub struct View {
     pub totals: Totals,
     /// Calls that would not have been admitted, in mode `observe`, since the start.
     pub would_reject: u64,
+    /// How long calls took since the start, by how they ended, of those that somebody has measured; empty if nobody
+    /// has.
+    pub durations: Vec<(Outcome, Histogram)>,
     /// After what time a refused caller may try again; `None` if none is refused, or nobody knows.
     pub retry_after: Option<Duration>,
     /// What an operator holds it at.
@@ -103,6 +109,7 @@ impl Breaker {
             name: name.into(),
             around,
             would_reject: AtomicU64::new(0),
+            latency: Latency::default(),
             telling: AtomicBool::new(false),
             changed: Box::new(changed),
         }))
@@ -214,6 +221,8 @@ impl Breaker {
         let mut view = self.ask(|machine, now| View::of(name, machine, now));
         view.totals = cell.totals();
         view.would_reject = self.0.would_reject.load(Ordering::Relaxed);
+        let took = |&outcome| Some((outcome, self.0.latency.of(outcome)?));
+        view.durations = Outcome::ALL.iter().filter_map(took).collect();
         view
     }
 
@@ -238,10 +247,28 @@ impl Breaker {
     #[inline(never)]
     fn settle_and_tell(&self, pass: Pass, outcome: Outcome, begun: Option<Tick>) {
         let clock = &self.0.around.clock;
-        let slow = begun.zip(self.0.cell.slow_after()).is_some_and(|(begun, most)| {
-            u64::try_from(clock.now().since(begun).as_nanos()).unwrap_or(u64::MAX) > most
-        });
-        if self.0.cell.settle(pass, outcome, slow, || clock.coarse()) {
+        match begun {
+            Some(begun) => {
+                // A precise moment is a coarse one as well.
+                let now = clock.now();
+                self.settle_after(pass, outcome, now.since(begun), || now);
+            }
+            None => self.settle_as(pass, outcome, false, || clock.coarse()),
+        }
+    }
+
+    /// A call that took `took` has ended, `time` says when.
+    pub(super) fn settle_after(&self, pass: Pass, outcome: Outcome, took: Duration, time: impl Fn() -> Tick) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let slow = self.0.cell.slow_after().is_some_and(|most| nanos > most);
+        if !pass.is_free() {
+            self.0.latency.record(outcome, took);
+        }
+        self.settle_as(pass, outcome, slow, time);
+    }
+
+    fn settle_as(&self, pass: Pass, outcome: Outcome, slow: bool, time: impl Fn() -> Tick) {
+        if self.0.cell.settle(pass, outcome, slow, time) {
             self.tell();
         }
     }
@@ -359,6 +386,7 @@ impl View {
             consecutive_failures: machine.consecutive_failures(),
             totals: machine.totals(),
             would_reject: 0,
+            durations: Vec::new(),
             retry_after: machine.retry_after(now),
             pin: machine.pin().cloned(),
         }

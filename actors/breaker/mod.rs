@@ -26,6 +26,7 @@ mod actor;
 mod call;
 mod cell;
 mod handle;
+mod latency;
 mod machine;
 mod order;
 mod outcome;

@@ -14,6 +14,8 @@ pub enum Outcome {
     Ignored,
 }
 
+crate::level::closed_set!(Outcome { Success = "success", Failure = "failure", Ignored = "ignored" });
+
 /// Why a call was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {

@@ -1,6 +1,6 @@
 //! The right to make one call, which is given back exactly once.
 
-use std::{borrow::Borrow, thread};
+use std::{borrow::Borrow, thread, time::Duration};
 
 use super::{handle::Breaker, machine::Pass, outcome::Outcome};
 use crate::clock::Tick;
@@ -46,6 +46,14 @@ impl<B: Borrow<Breaker>> Permit<B> {
     pub fn settle(mut self, outcome: Outcome) {
         let pass = std::mem::replace(&mut self.pass, Pass::FREE);
         self.breaker.borrow().settle(pass, outcome, self.begun);
+    }
+
+    /// The call ended like this, and took `took`, as its caller has measured: it counts among the call durations, and
+    /// as slow if that is longer than `slow_call`.
+    pub fn settle_after(mut self, outcome: Outcome, took: Duration) {
+        let pass = std::mem::replace(&mut self.pass, Pass::FREE);
+        let breaker = self.breaker.borrow();
+        breaker.settle_after(pass, outcome, took, || breaker.clock().coarse());
     }
 
     /// The circuit that gave it.

@@ -105,6 +105,7 @@ mod ticket;
 mod view;
 mod work;
 
+pub use crate::histogram::Histogram;
 pub use acquire::{Acquire, Hold, Permit};
 pub use claim::{Claim, ClaimId, Job, JobId};
 pub use handle::Gate;
@@ -116,7 +117,7 @@ pub use refusal::{Reason, Refusal};
 pub use seats::Holder;
 pub use shared::Refused;
 pub use stats::Stats;
-pub use tally::{ByClass, Histogram, Refusals, Tally};
+pub use tally::{ByClass, Refusals, Tally};
 pub use ticket::Ticket;
 pub use work::{Answer, Ask, Effect, Work};
 

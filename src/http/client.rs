@@ -190,6 +190,7 @@ where
         let permit = circuit.map(Breaker::admit_owned).transpose();
         let permit =
             permit.map_err(|rejection| CallError::Rejected { name: self.shared.name.clone(), rejection })?;
+        let begun = self.shared.registry.clock.now();
         let attempt = match mode {
             Mode::Act => match tokio::time::timeout(self.time(), self.once(mode)).await {
                 Ok(attempt) => attempt,
@@ -201,7 +202,7 @@ where
             Mode::Observe | Mode::Off => self.once(mode).await,
         };
         if let Some(permit) = permit {
-            permit.settle(attempt.outcome());
+            permit.settle_after(attempt.outcome(), self.shared.registry.clock.now().since(begun));
         }
         Ok(attempt)
     }

@@ -36,7 +36,8 @@ impl Visit {
     /// A call has ended. What it came to decides about the circuit, and is the end of a retry if it was one.
     pub(crate) fn settle(&mut self, answer: &Answer) {
         if let Some(permit) = self.permit.take() {
-            permit.settle(outcome(answer));
+            let took = self.registry.clock.now().since(self.begun);
+            permit.settle_after(outcome(answer), took);
         }
         if self.calls < 2 || answer.refused {
             return;

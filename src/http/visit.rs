@@ -55,6 +55,8 @@ pub(crate) struct Visit {
     pub(super) deadline: Tick,
     /// Whether its time was up already: it is only observed.
     pub(super) is_late: bool,
+    /// When the call at hand began.
+    pub(super) begun: Tick,
     /// When the time of the call at hand is up, if that has one of its own.
     call_until: Option<Tick>,
     /// Whether it may be made again, by what it is.
@@ -133,6 +135,7 @@ impl Visit {
             manner,
             deadline,
             is_late: false,
+            begun: Tick::ZERO,
             call_until: None,
             background: false,
             calls: 0,
@@ -163,6 +166,7 @@ impl Visit {
             manner: self.manner.clone(),
             deadline,
             is_late: false,
+            begun: Tick::ZERO,
             call_until: None,
             repeatable: self.repeatable,
             background: true,
@@ -196,15 +200,16 @@ impl Visit {
             self.calls += 1;
             return Ok(());
         }
+        self.begun = self.registry.clock.now();
         if let Some(admitted) = self.registry.admit(&self.matched) {
             self.permit = Some(admitted.map_err(|rejection| self.rejected(&rejection))?);
         }
         if self.calls == 0 {
-            self.state().retries.called(self.registry.clock.coarse());
+            self.state().retries.called(self.begun);
         }
         if self.mode == Mode::Act {
             let timeout = self.matched.endpoint.attempt_timeout;
-            self.call_until = timeout.map(|timeout| self.registry.clock.now() + timeout);
+            self.call_until = timeout.map(|timeout| self.begun + timeout);
         }
         self.calls += 1;
         Ok(())

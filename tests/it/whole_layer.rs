@@ -264,3 +264,20 @@ async fn with_every_part_on_sheddable_work_is_refused_first_and_critical_work_ne
     assert_eq!(send(&app, get_as("/login", "ann")).await.status(), 200);
     assert_eq!(send(&app, get_as("/reports", "ann")).await.status(), 503);
 }
+
+#[tokio::test(start_paused = true)]
+async fn how_long_calls_take_is_known_by_endpoint_and_outcome() {
+    let quiet = Endpoint { retry: false, ..endpoint("/{kind}") };
+    let (_, breakers, registry) = everything(vec![quiet], Policy::default());
+    let work = |axum::extract::Path(kind): axum::extract::Path<String>| async move {
+        tokio::time::sleep(MS(if kind == "slow" { 400 } else { 3 })).await;
+        if kind == "bad" { (StatusCode::NOT_IMPLEMENTED, "{}") } else { (StatusCode::OK, "{}") }
+    };
+    let app = Router::new().route("/{kind}", any(work)).layer(layer(registry));
+    for kind in ["good", "slow", "bad"] {
+        send(&app, get_as(&format!("/{kind}"), "ann")).await;
+    }
+    let seen = breakers.endpoint("/{kind}").view().durations;
+    let seen: Vec<_> = seen.iter().map(|(how, took)| (how.name(), took.count(), took.sum())).collect();
+    assert_eq!(seen, [("success", 2, MS(403)), ("failure", 1, MS(3)), ("ignored", 0, MS(0))]);
+}

@@ -177,6 +177,41 @@ fn a_call_that_takes_too_long_is_slow_however_it_ends() {
 }
 
 #[test]
+fn what_somebody_measures_is_counted_by_how_it_ended_and_nothing_else_is() {
+    let rig = Rig::new(Policy { failures: Threshold::Above(100.0), ..Policy::default() });
+    rig.breaker.admit().expect("it passes").success();
+    rig.fail(1);
+    assert_eq!(rig.breaker.view().durations, Vec::new(), "nobody has looked at a clock");
+    let took =
+        [(Outcome::Success, 3), (Outcome::Success, 40), (Outcome::Failure, 700), (Outcome::Ignored, 1)];
+    for (outcome, ms) in took {
+        let took = Duration::from_millis(ms);
+        rig.breaker.admit().expect("it passes").settle_after(outcome, took);
+    }
+    let seen = rig.breaker.view().durations;
+    let seen: Vec<_> = seen.iter().map(|(how, took)| (how.name(), took.count(), took.sum())).collect();
+    let ms = Duration::from_millis;
+    assert_eq!(seen, [("success", 2, ms(43)), ("failure", 1, ms(700)), ("ignored", 1, ms(1))]);
+    rig.mode.set(Mode::Off);
+    rig.breaker.admit().expect("it passes").settle_after(Outcome::Success, SECOND);
+    assert_eq!(rig.breaker.view().durations[0].1.count(), 2, "off is off");
+}
+
+#[test]
+fn under_slow_call_every_call_is_measured_and_a_caller_who_measures_is_believed() {
+    let slow_call = Some(2 * SECOND);
+    let rig = Rig::new(Policy { slow_call, ..Policy::default() });
+    let permit = rig.breaker.admit().expect("it passes");
+    rig.hand.advance(3 * SECOND);
+    permit.success();
+    rig.breaker.admit().expect("it passes").settle_after(Outcome::Success, 4 * SECOND);
+    rig.breaker.admit().expect("it passes").settle_after(Outcome::Success, SECOND);
+    let view = rig.breaker.view();
+    assert_eq!((view.counts.calls, view.counts.slow), (3, 2));
+    assert_eq!(view.durations[0].1.sum(), 8 * SECOND);
+}
+
+#[test]
 fn in_mode_observe_it_decides_and_lets_everybody_pass_and_in_mode_off_it_is_not_there() {
     let rig = Rig::touchy();
     rig.mode.set(Mode::Observe);
