@@ -83,12 +83,18 @@ impl Watch {
             if machine.is_pressed() { (CLOSE, None) } else { (CALM, Some(self.monitor.pressed())) };
         let due = machine.next_timer().map_or(often, |due| due.since(self.monitor.now()).min(often));
         let mailbox = self.mailbox.clone();
+        // One sleep, counted from now: a sleep after a sleep is late twice, by a millisecond each.
+        let due = tokio::time::sleep(due.max(LEAST));
         let task = self.runtime.spawn(async move {
-            tokio::time::sleep(LEAST).await;
-            let rest = due.saturating_sub(LEAST);
             match called {
-                Some(called) => drop(tokio::time::timeout(rest, called).await),
-                None => tokio::time::sleep(rest).await,
+                None => due.await,
+                Some(called) => {
+                    tokio::time::sleep(LEAST).await;
+                    tokio::select! {
+                        _ = called => {}
+                        () = due => {}
+                    }
+                }
             }
             mailbox.tell(Message::Look);
         });
