@@ -55,3 +55,9 @@ pub(crate) fn seed() -> u64 {
     println!("SEED={seed}");
     seed
 }
+
+/// How many calls are dropped half way: `normally`, or as many as the long form of the checks asks for.
+#[expect(clippy::disallowed_methods, reason = "the long form of the checks asks for more")]
+pub(crate) fn cancellations(normally: u32) -> u32 {
+    std::env::var("SELFHEAL_CANCELLATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(normally)
+}

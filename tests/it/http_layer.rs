@@ -34,6 +34,7 @@ use tower_layer::Layer as _;
 use tower_service::Service as _;
 
 use crate::{
+    guarded::cancellations,
     leaving::{Reply, frames, hold, poll_and_drop},
     support::{gate, get, get_as, guarded, layer, over_tcp, random, send},
 };
@@ -70,7 +71,7 @@ async fn callers_that_go_away_at_any_moment_leave_nothing_behind() {
     };
     // Some are never dropped while others come and go, so that there is a queue.
     let mut parked: Vec<Reply> = Vec::new();
-    for _ in 0..10_000 {
+    for _ in 0..cancellations(10_000) {
         let (before, holding, streamed) = (random.u32(0..3), random.u32(0..4), random.u32(0..3));
         let path = format!("/work?before={before}&holding={holding}&streamed={streamed}");
         let request = get_as(&path, &format!("u{}", random.u32(0..20)));

@@ -15,7 +15,7 @@ use sqlx::{Connection, Executor, Row, Sqlite, Statement, pool::PoolOptions, sqli
 
 use crate::guarded::{
     cancel::{churn, poll_then_drop},
-    eventually, guard, guard_in, load, patient, seed,
+    cancellations, eventually, guard, guard_in, load, patient, seed,
 };
 
 /// A new database file, removed at the end of the test.
@@ -277,7 +277,7 @@ async fn a_hundred_thousand_calls_dropped_anywhere_leak_nothing() {
     drop(all);
     let clock = Clock::system();
     let began = clock.now();
-    let seen = churn(&pool, &gate, 100_000, 20, seed()).await;
+    let seen = churn(&pool, &gate, cancellations(100_000), 20, seed()).await;
     println!("{seen:?} in {:?}", clock.now().since(began));
     assert!(seen.finished > 10_000 && seen.dropped > 10_000, "{seen:?}");
     assert_eq!(pool.usage().size, max, "the pool has its connections");

@@ -1,6 +1,11 @@
 //! Calls that a service makes itself: what an upstream does at random ends as JSON or as an error that says so.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -27,7 +32,10 @@ use tokio::runtime::Handle;
 use tower::ServiceExt as _;
 use tower_layer::Layer as _;
 
-use crate::support::{random, send};
+use crate::{
+    guarded::cancellations,
+    support::{random, send},
+};
 
 const S: fn(u64) -> Duration = Duration::from_secs;
 
@@ -280,6 +288,49 @@ async fn whatever_an_upstream_does_its_reply_is_json_or_an_error() {
         assert!((1..=2).contains(&upstream.asked()), "case {n}: {act:?}");
     }
     assert!(sound > 100 && errors > 1_000, "{sound} {errors}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_are_dropped_anywhere_leave_no_probe_and_no_budget_behind() {
+    let mut random = random(7);
+    let (registry, breakers) = registry();
+    let (guard, mut cx) = (guard(registry), Context::from_waker(Waker::noop()));
+    let (mut dropped, mut ended, calls) = (0, 0, cancellations(20_000));
+    for n in 0..calls {
+        let status = *random.choice(&[200, 200, 500, 503]).expect("some");
+        let yields = random.u32(0..3);
+        let client = guard.layer(tower::service_fn(move |_: Request<Full<Bytes>>| async move {
+            for _ in 0..yields {
+                tokio::task::yield_now().await;
+            }
+            let body = Body::from_stream(futures_util::stream::once(async {
+                tokio::task::yield_now().await;
+                Ok::<_, std::io::Error>(Bytes::from_static(b"{}"))
+            }));
+            let reply = Response::builder().status(status).header("content-type", "application/json");
+            Ok::<_, std::io::Error>(reply.body(body).expect("a reply"))
+        }));
+        let request = Request::get("http://payments/x").body(Full::default()).expect("a request");
+        let mut call = Box::pin(client.oneshot(request));
+        let is_over = (0..random.u32(0..8)).any(|_| call.as_mut().poll(&mut cx).is_ready());
+        if is_over {
+            ended += 1
+        } else {
+            dropped += 1
+        }
+        drop(call);
+        if n % 10 == 0 {
+            tokio::time::advance(Duration::from_secs(random.u64(0..40))).await;
+        }
+    }
+    assert!(dropped > calls / 10 && ended > calls / 10, "{dropped} {ended}");
+    let circuit = breakers.endpoint("payments");
+    let totals = circuit.view().totals;
+    assert!(totals.cancelled > 0 && totals.failures > 0 && totals.rejected > 0, "{totals:?}");
+    // Whatever was left of it: a call that succeeds closes it.
+    tokio::time::advance(S(60)).await;
+    let reply = call(&guard, &Upstream::new([ok()]), "GET").await.expect("no probe is lost");
+    assert_eq!((reply.status().as_u16(), circuit.shows()), (200, Circuit::Closed));
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ use tower_layer::Layer as _;
 use tower_service::Service as _;
 
 use crate::{
+    guarded::cancellations,
     leaving::{Reply, frames, hold, poll_and_drop},
     support::{gate, get_as, layer, random, send},
 };
@@ -114,7 +115,7 @@ async fn callers_that_go_away_at_any_moment_leave_nothing_behind_and_no_circuit_
     };
     let circuit = breakers.endpoint("/work");
     let (mut parked, mut opened): (Vec<Reply>, _) = (Vec::new(), 0);
-    for n in 0..10_000 {
+    for n in 0..cancellations(10_000) {
         let request = drawn(&mut random);
         if random.u8(0..8) == 0 {
             let mut future = call(request);

@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     guarded::{
         cancel::{churn, poll_then_drop},
-        eventually, guard, load, patient, seed,
+        cancellations, eventually, guard, load, patient, seed,
     },
     server::{Database, SLOTS, server},
 };
@@ -451,7 +451,7 @@ async fn ten_thousand_calls_dropped_anywhere_leak_nothing_and_close_nothing() {
     let before = sessions(&pool, max).await;
     let clock = Clock::system();
     let began = clock.now();
-    let seen = churn(&pool, &gate, 10_000, 20, seed()).await;
+    let seen = churn(&pool, &gate, cancellations(10_000), 20, seed()).await;
     println!("{seen:?} in {:?}", clock.now().since(began));
     assert!(seen.finished > 1_000 && seen.dropped > 1_000, "{seen:?}");
     assert_eq!(sessions(&pool, max).await, before, "the pool has the connections it had");
