@@ -45,6 +45,7 @@ fn reading(breakers: &Breakers) -> Reading {
         incidents: Vec::new(),
         breakers: breakers.all().iter().map(Breaker::view).collect(),
         label_overflow: 0,
+        transitions: Vec::new(),
     }
 }
 
