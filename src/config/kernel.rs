@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use selfheal_actors::{
-    backoff, breaker, gate, pool_monitor, retry, supervisor, threshold::Threshold, transition, user_limit,
+    backoff, batch_executor, breaker, gate, pool_monitor, retry, supervisor, threshold::Threshold,
+    transition, user_limit,
 };
 
 use super::{
     breaker::{AfterMaxWait, Breaker, Count, Decide, HalfOpen, Share, Window},
-    policy::{Config, Endpoint, Reserve},
+    policy::{Batch, BatchReply, Config, Endpoint, Reserve},
     retry::{Delays, Growth, Jitter, Retry},
     supervision::{AutoShutdown, Backoff, Child, Restart, Strategy, Supervision, Tree},
 };
@@ -72,6 +73,19 @@ impl Config {
             transition::Table::new(name.as_str(), rows(table))
         };
         self.transitions.iter().map(table).collect()
+    }
+}
+
+impl Batch {
+    /// The policy of the operation.
+    #[must_use]
+    pub fn policy(&self) -> batch_executor::Policy {
+        let reply = match self.reply {
+            BatchReply::FirstChunk => batch_executor::Reply::FirstChunk,
+            BatchReply::Fill => batch_executor::Reply::Fill,
+        };
+        let (deadline, per_item) = (self.deadline, self.per_item);
+        batch_executor::Policy { deadline, per_item, reply, ..batch_executor::Policy::default() }
     }
 }
 
@@ -273,6 +287,7 @@ mod tests {
         assert_eq!(config.supervision.policy(), supervisor::Policy::default());
         assert_eq!(config.retry.policy(), retry::Policy::default());
         assert_eq!(config.breaker.policy(), breaker::Policy::default());
+        assert_eq!(Batch::default().policy(), batch_executor::Policy::default());
     }
 
     #[test]
@@ -285,6 +300,11 @@ mod tests {
             down = \"7s\"
             [batching]
             under_pressure = 70
+            [batches.spam-capture]
+            pool = \"main\"
+            deadline = \"20s\"
+            per_item = \"5ms\"
+            reply = \"fill\"
             [users]
             concurrent_under_pressure = 3
             [retry]
@@ -317,6 +337,10 @@ mod tests {
         assert_eq!((monitor.down.as_secs(), monitor.batch_under_pressure, monitor.user_limit), (7, 70, 3));
         assert_eq!(monitor.check(), Ok(()));
         assert_eq!(config.pool_monitor("other").warning, 0.85);
+
+        let batch = config.batches["spam-capture"].policy();
+        assert_eq!((batch.deadline.as_secs(), batch.per_item.as_millis()), (20, 5));
+        assert_eq!((batch.reply, batch.check()), (batch_executor::Reply::Fill, Ok(())));
 
         let retry = config.retry.policy();
         assert_eq!(retry.delays, retry::Delays::Listed([10, 1_000].map(Duration::from_millis).into()));

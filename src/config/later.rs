@@ -4,7 +4,7 @@
 use super::finding::Mistake;
 
 /// Each by the names on its path.
-const KEYS: [&[&str]; 4] = [&["batches"], &["alerts"], &["reports"], &["runtime", "store"]];
+const KEYS: [&[&str]; 3] = [&["alerts"], &["reports"], &["runtime", "store"]];
 
 /// Whether the key with these names on its path, or the table it is in, only comes with a later version.
 pub(super) fn is_planned(names: &[&str]) -> bool {

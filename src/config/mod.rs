@@ -47,8 +47,8 @@ pub use carets::Look;
 pub use environment::Environment;
 pub use load::{Source, check};
 pub use policy::{
-    Admin, Batching, Config, Endpoint, Fallback, Metrics, Pool, Replies, Reserve, Runtime, Service,
-    Transitions, Users,
+    Admin, Batch, BatchReply, Batching, Config, Endpoint, Fallback, Metrics, Pool, Replies, Reserve, Runtime,
+    Service, Transitions, Users,
 };
 pub use reference::reference;
 pub use report::{ConfigError, Issue, Report};

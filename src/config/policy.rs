@@ -52,6 +52,10 @@ pub struct Config {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "value::transitions")]
     pub transitions: BTreeMap<String, Transitions>,
+    /// One table for each long operation, under the name that it has in the code. Only `selfheal simulate` reads
+    /// them yet.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub batches: BTreeMap<String, Batch>,
     /// How the runtime restarts its own actors.
     pub supervision: Supervision,
     /// Supervision trees to try out; only `selfheal simulate` reads them.
@@ -304,6 +308,47 @@ impl Default for Batching {
     fn default() -> Self {
         Self { normal: 10, under_pressure: 50 }
     }
+}
+
+/// `[batches.NAME]`: an operation over many items, which is cut if it is too long for its caller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Batch {
+    /// The pool in whose database the operation works, and whose pressure it gives way to; unset: the only one, or
+    /// else `main`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), extend("examples" = ["main"]))]
+    pub pool: Option<String>,
+    /// How long its callers wait for a reply. What would take longer is cut into chunks of a tenth of it.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "value::up_to_1h")]
+    pub deadline: Duration,
+    /// What an item is taken to cost, until it is known.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "value::item")]
+    pub per_item: Duration,
+    /// When the caller of an operation that is too long is answered: "first_chunk", after the first chunk; "fill",
+    /// when no further chunk fits into the deadline.
+    pub reply: BatchReply,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        let (deadline, per_item) = (Duration::from_secs(10), Duration::from_millis(10));
+        Self { pool: None, deadline, per_item, reply: BatchReply::FirstChunk }
+    }
+}
+
+/// When the caller of an operation is answered that is too long to wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchReply {
+    /// After the first chunk.
+    #[default]
+    FirstChunk,
+    /// When no further chunk fits.
+    Fill,
 }
 
 /// `[admin]`

@@ -30,6 +30,7 @@ pub(super) fn validate(config: &Config, places: &Places, known: &[Finding]) -> V
     breakers::breakers(&mut rules, config);
     rules.batching(&config.batching);
     transitions::transitions(&mut rules, &config.transitions);
+    paths::batches(&mut rules, &config.batches, &config.pools);
     rules.retry(&config.retry);
     let Backoff { initial, max, .. } = config.supervision.backoff;
     rules.backoff(&Key::of(["supervision", "backoff"]), initial, max);

@@ -141,6 +141,10 @@ pub(super) fn up_to_1h(_: &mut SchemaGenerator) -> Schema {
     span("1ms", "1h")
 }
 
+pub(super) fn item(_: &mut SchemaGenerator) -> Schema {
+    span("1us", "1h")
+}
+
 pub(super) fn up_to_1d(_: &mut SchemaGenerator) -> Schema {
     span("1ms", "1d")
 }

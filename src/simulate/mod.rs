@@ -17,6 +17,7 @@ mod alerts;
 mod circuits;
 mod driver;
 mod forest;
+mod plans;
 mod pool;
 mod pools;
 mod retries;
@@ -36,6 +37,7 @@ use driver::{Driver, Output, Part};
 use selfheal_actors::{retry, supervisor, transition};
 
 pub use circuits::{Circuits, Guarded};
+pub use plans::Operation;
 pub use pool::Pool;
 pub use tree::{Invalid, Tree, TreeChild};
 
@@ -58,6 +60,8 @@ pub struct Setup {
     pub circuits: Circuits,
     /// Which status may become which.
     pub transitions: Vec<transition::Table>,
+    /// Long operations.
+    pub operations: Vec<Operation>,
 }
 
 /// Plays the trace `input` under a config, or a [`Setup`], and writes what comes of it to `output`, line by line.
@@ -78,6 +82,7 @@ pub fn run(
     let retries = retries::Retries::new(setup.retry, endpoints, seed);
     let circuits = circuits::Played::new(setup.circuits, seed);
     let transitions = transitions::Transitions::new(setup.transitions);
+    let plans = plans::Plans::new(setup.operations);
     let alerts = alerts::Alerts::new();
     let parts: Vec<Box<dyn Part>> = vec![
         Box::new(trees),
@@ -85,6 +90,7 @@ pub fn run(
         Box::new(circuits),
         Box::new(retries),
         Box::new(transitions),
+        Box::new(plans),
         Box::new(alerts),
     ];
     Driver::new(parts, output).play(input)

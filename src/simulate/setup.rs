@@ -1,9 +1,9 @@
 //! What a config has to be simulated.
 
-use selfheal_actors::{gate, retry};
+use selfheal_actors::{gate, retry, signal::Name};
 
 use super::{
-    Circuits, Guarded, Pool, Setup,
+    Circuits, Guarded, Operation, Pool, Setup,
     tree::{Tree, TreeChild},
 };
 use crate::{
@@ -22,6 +22,7 @@ impl From<&Config> for Setup {
             circuits: circuits(config),
             // One that was loaded has only sound tables.
             transitions: config.transitions().unwrap_or_default(),
+            operations: operations(config),
         }
     }
 }
@@ -32,11 +33,26 @@ fn retry(config: &Config) -> retry::Policy {
     retry::Policy { jitter: config.retry.jitter.map_or(retry::Jitter::None, |_| policy.jitter), ..policy }
 }
 
-fn circuits(config: &Config) -> Circuits {
-    // As in the runtime: the pool of an endpoint that names none is the only one, or else `main`.
+/// As in the runtime: the pool of what names none is the only one, or else `main`.
+fn first(config: &Config) -> Option<Name> {
     let only = config.pools.keys().next().filter(|_| config.pools.len() == 1);
     let first = only.or_else(|| config.pools.keys().find(|name| *name == "main"));
-    let first = first.map(|name| name.as_str().into());
+    first.map(|name| name.as_str().into())
+}
+
+fn operations(config: &Config) -> Vec<Operation> {
+    let first = first(config).unwrap_or_else(|| "main".into());
+    let pool = |batch: &config::Batch| batch.pool.as_deref().map_or_else(|| first.clone(), Into::into);
+    let operation = |(name, batch): (&String, &config::Batch)| Operation {
+        name: name.as_str().into(),
+        pool: pool(batch),
+        policy: batch.policy(),
+    };
+    config.batches.iter().map(operation).collect()
+}
+
+fn circuits(config: &Config) -> Circuits {
+    let first = first(config);
     let guarded = |endpoint: &config::Endpoint| Guarded {
         path: endpoint.path.as_str().into(),
         class: endpoint.class,

@@ -21,6 +21,7 @@ mod pool_exhaustion;
 mod pool_exhaustion_drill;
 mod serve;
 mod simulate_breaker;
+mod simulate_plan;
 mod simulate_pool;
 mod simulate_retry;
 mod simulate_transition;

@@ -1,4 +1,5 @@
-//! The patterns of `[[endpoints]]`: axum's, so that what the router takes is what the config takes.
+//! The patterns of `[[endpoints]]`: axum's, so that what the router takes is what the config takes. And what names
+//! pools.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +7,7 @@ use super::{Rules, repeated};
 use crate::config::{
     finding::Mistake,
     key::{Key, shown},
-    policy::{Endpoint, Pool},
+    policy::{Batch, Endpoint, Pool},
     suggest::nearest,
 };
 
@@ -29,6 +30,28 @@ pub(super) fn endpoints(rules: &mut Rules<'_>, endpoints: &[Endpoint], pools: &B
             format!("{} takes the same requests as endpoints[{first}]", shown(&endpoints[again].path));
         let mistake = Mistake::new(message, "each route once").help("keep one of the two".to_owned());
         rules.broken(&[at(again).child("path"), at(first).child("path")], mistake);
+    }
+}
+
+/// Operations name pools, too, and their deadlines leave time to be answered in.
+pub(super) fn batches(
+    rules: &mut Rules<'_>,
+    batches: &BTreeMap<String, Batch>,
+    pools: &BTreeMap<String, Pool>,
+) {
+    for (name, batch) in batches {
+        let at = Key::of(["batches", name]);
+        if let Some(pool) = batch.pool.as_ref().filter(|pool| !pools.contains_key(*pool)) {
+            rules.broken(&[at.child("pool")], no_pool(pool, pools));
+        }
+        let policy = batch.policy();
+        let kept = policy.kept_back();
+        if kept >= policy.deadline {
+            let kept = humantime::format_duration(kept);
+            let message = format!("{kept} of the deadline are kept back for the reply, and nothing is left");
+            let mistake = Mistake::new(message, format!("a deadline above {kept}"));
+            rules.broken(&[at.child("deadline")], mistake.help("raise deadline".to_owned()));
+        }
     }
 }
 

@@ -48,7 +48,6 @@ const CASES: &[Case] = &[
     ),
     case("[pools.\"\"]", (1, 8), "pools.\"\"", "a name of 1 to 64", "config reference"),
     // What a later version will have.
-    case("[batches.spam-capture]", (1, 2), "batches", "does not have batches yet", "remove"),
     case("[[alerts.route]]", (1, 3), "alerts", "does not have alerts yet", "remove"),
     case("[alerts.sinks.mail]", (1, 2), "alerts", "does not have alerts yet", "remove"),
     case("[reports]", (1, 2), "reports", "does not have reports yet", "remove"),
@@ -374,6 +373,15 @@ const CASES: &[Case] = &[
     case("[[endpoints]]\npath = \"/a?b=1\"", (2, 8), "endpoints[0].path", "no query", "path = \"/a\""),
     case("[[endpoints]]\npath = \"/a b\"", (2, 8), "endpoints[0].path", "no spaces", "%20"),
     case("[[endpoints]]\npath = \"/{a}/{a}\"", (2, 8), "endpoints[0].path", "twice", "rename"),
+    case("[batches.x]\npool = \"b\"", (2, 8), "batches.x.pool", "no pool \"b\"", "add [pools.b]"),
+    case(
+        "[batches.x]\ndeadline = \"200ms\"",
+        (2, 12),
+        "batches.x.deadline",
+        "nothing is left",
+        "raise deadline",
+    ),
+    case("[batches.x]\nreply = \"soon\"", (2, 9), "batches.x.reply", "soon", "first_chunk"),
     case(
         "[[endpoints]]\npath = \"/\"\npool = \"b\"",
         (3, 8),
