@@ -23,7 +23,9 @@
 //! **Not protected**: effects outside of the database, of a chunk whose end nobody saw; they need the job's id and the
 //! item as a key. And an operation whose items cannot be cut: one item that takes 20 s takes 20 s.
 
+mod drive;
 mod estimate;
+mod handle;
 pub mod journal;
 mod machine;
 mod policy;
@@ -33,5 +35,6 @@ mod run;
 mod tests;
 
 pub use estimate::Estimate;
+pub use handle::{Batches, Chunk, Did, NotDone, Operation, Progress, Refused, Report, Work};
 pub use machine::{Begun, Effect, Ending, Machine, Next, Outcome, Plan, RUNS, RunId, Tally, Waits, Wanted};
 pub use policy::{Invalid, Policy, Reply, Tenure};

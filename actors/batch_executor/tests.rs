@@ -1,6 +1,7 @@
 //! The seed's operation, and others, on virtual time.
 
 mod calibration;
+mod driven;
 mod scenarios;
 mod seeded;
 

@@ -1,0 +1,258 @@
+//! One run, from its first chunk to its end: asks the machine, does what it says, and says how it went.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    handle::{Batches, Chunk, Did, NotDone, Operation, Refused, Report},
+    journal::{
+        Accepted, Counts, End, Fence, Journal, JournalError, Key, KeyUntil, Lease, NewJob, Progress, Settle,
+        Trouble,
+    },
+    machine::{Effect, Ending, Next, Outcome, RunId},
+};
+use crate::{clock::Tick, error_class::ErrorClass, level::Mode};
+
+/// So many items that failed are told of by name.
+const FAILURES: usize = 100;
+/// For how long what has become of an operation can be asked about.
+const KEEP: Duration = Duration::from_secs(3_600);
+
+/// A run at work.
+pub(super) struct Drive {
+    batches: Batches,
+    id: RunId,
+    operation: Operation,
+    journal: Arc<dyn Journal>,
+    answer: Option<oneshot::Sender<Result<Report, Refused>>>,
+    lease: Option<Lease>,
+    failures: Vec<(u64, String)>,
+    /// Why the last chunk failed.
+    why: String,
+    changes: watch::Receiver<()>,
+}
+
+/// What stops a run before its end.
+enum Stop {
+    /// Somebody else has the job.
+    Lost,
+    /// It could not be written down.
+    NotWritten(JournalError),
+    /// It failed, and nothing is healed.
+    Failed,
+}
+
+impl Drive {
+    pub(super) fn new(
+        batches: Batches,
+        id: RunId,
+        operation: Operation,
+        journal: Arc<dyn Journal>,
+        answer: Option<oneshot::Sender<Result<Report, Refused>>>,
+    ) -> Self {
+        let (changes, why) = (batches.changes(), String::new());
+        Self { batches, id, operation, journal, answer, lease: None, failures: Vec::new(), why, changes }
+    }
+
+    pub(super) const fn with(mut self, lease: Lease) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
+    pub(super) async fn run(mut self, durable: bool) {
+        let stopped = self.work(durable).await;
+        match stopped {
+            Ok(ending) => self.end(ending).await,
+            Err(Stop::Lost) => self.reply(),
+            Err(Stop::NotWritten(error)) => self.refuse(Refused::NotWritten(error)),
+            Err(Stop::Failed) => self.refuse(Refused::Failed(self.why.clone())),
+        }
+    }
+
+    async fn work(&mut self, durable: bool) -> Result<Ending, Stop> {
+        if durable {
+            self.write_down().await?;
+        }
+        loop {
+            // Whatever changes from here on is noticed, also before it is waited for.
+            self.changes.mark_unchanged();
+            match self.batches.next(self.id) {
+                Next::Chunk { from, items } => self.chunk(from, items).await?,
+                Next::Answer => {
+                    if self.lease.is_none() {
+                        self.write_down().await?;
+                    }
+                    self.reply();
+                }
+                Next::Wait { until, .. } => self.wait(until).await,
+                Next::Over(ending) => return Ok(ending),
+            }
+        }
+    }
+
+    /// From here on the rest of it is promised.
+    async fn write_down(&mut self) -> Result<(), Stop> {
+        let Operation { kind, caller, items, payload, .. } = &self.operation;
+        let key = Key { text: caller.clone(), until: KeyUntil::Over };
+        let job = NewJob {
+            key: Some(key),
+            owner: Some(caller.clone()),
+            total: *items,
+            keep: KEEP,
+            hold: Some(self.batches.0.tenure.ttl),
+            ..NewJob::new(Arc::clone(kind), payload.clone())
+        };
+        let accepted = self.journal.accept(vec![job]).await.map_err(Stop::NotWritten)?;
+        let Some(&Accepted { id, lease, .. }) = accepted.first() else {
+            let nothing = "the journal has accepted nothing";
+            return Err(Stop::NotWritten(JournalError::new(Trouble::Unknown, nothing)));
+        };
+        self.lease = lease;
+        if lease.is_none() {
+            // Another process does the same for the same caller.
+            if let Ok(Some(job)) = self.journal.look(id).await {
+                self.batches.change(|machine| machine.found(self.id, job.counts));
+            }
+        }
+        self.batches.show(self.id, Some(id));
+        if self.lease.is_none() {
+            return Err(Stop::Lost);
+        }
+        match self.batches.read(|machine| machine.counts(self.id)) {
+            Some(counts) if counts.remaining() < counts.total => self.checkpoint(counts).await,
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    async fn chunk(&mut self, from: u64, items: u32) -> Result<(), Stop> {
+        let before = self.batches.read(|machine| machine.counts(self.id)).unwrap_or_default();
+        let chunk = Chunk { from, items, awaited: self.answer.is_some(), lease: self.lease, before };
+        let work = Arc::clone(&self.operation.work);
+        let did = caught(Box::pin(async move { work(chunk).await })).await;
+        let now = self.batches.0.clock.now();
+        let outcome = match &did {
+            Ok(did) => Outcome::Done { done: did.done, blocked: did.blocked, failed: did.failed },
+            Err(NotDone::Lost) => return Err(Stop::Lost),
+            Err(NotDone::Failed { class, why }) => {
+                self.why.clone_from(why);
+                Outcome::Failed(*class)
+            }
+        };
+        if self.is_left_alone(outcome) {
+            return Err(Stop::Failed);
+        }
+        self.reread(outcome).await;
+        let effects = self.batches.change(|machine| machine.finished(self.id, outcome, now));
+        self.batches.show(self.id, self.lease.map(|lease| lease.job));
+        let written = did.as_ref().is_ok_and(|did| did.written);
+        let mut moved = did.is_ok() && !written;
+        for effect in effects {
+            match effect {
+                Effect::Poisoned(item) => {
+                    moved = true;
+                    if self.failures.len() < FAILURES {
+                        self.failures.push((item, self.why.clone()));
+                    }
+                }
+                // Whoever watches has been shown it.
+                Effect::Tell { .. } => {}
+            }
+        }
+        match self.batches.read(|machine| machine.counts(self.id)).filter(|_| moved) {
+            Some(counts) => self.checkpoint(counts).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Without a job nobody can tell whether a chunk was done whose connection has ended; and without healing a failure
+    /// is one.
+    fn is_left_alone(&self, outcome: Outcome) -> bool {
+        let Outcome::Failed(class) = outcome else { return false };
+        let heals = self.batches.0.mode.get() == Mode::Act;
+        self.lease.is_none() && (class == ErrorClass::Interrupted || !heals)
+    }
+
+    /// If the connection ended under way, only the journal knows whether the chunk was done.
+    async fn reread(&self, outcome: Outcome) {
+        let interrupted = outcome == Outcome::Failed(ErrorClass::Interrupted);
+        let Some(lease) = self.lease.filter(|_| interrupted) else { return };
+        if let Ok(Some(job)) = self.journal.look(lease.job).await {
+            self.batches.change(|machine| machine.found(self.id, job.counts));
+        }
+    }
+
+    async fn checkpoint(&self, counts: Counts) -> Result<(), Stop> {
+        let Some(lease) = self.lease else { return Ok(()) };
+        match self.journal.checkpoint(lease, &Progress { cursor: None, counts }).await {
+            Ok(Fence::Lost) => Err(Stop::Lost),
+            // What is not written will be with the next chunk; until then a crash repeats it.
+            Ok(Fence::Held) | Err(_) => Ok(()),
+        }
+    }
+
+    async fn wait(&mut self, until: Option<Tick>) {
+        let now = self.batches.0.clock.now();
+        let changed = self.changes.changed();
+        match until {
+            Some(until) => drop(tokio::time::timeout(until.since(now), changed).await),
+            None => drop(changed.await),
+        }
+    }
+
+    async fn end(&mut self, ending: Ending) {
+        let counts = self.batches.read(|machine| machine.counts(self.id)).unwrap_or_default();
+        if let Some(lease) = self.lease {
+            let end = match ending {
+                Ending::Done => End::Done { counts },
+                Ending::GaveUp => {
+                    End::Dead { error: format!("{} items failed: {}", counts.failed, self.why) }
+                }
+                Ending::Cancelled => End::Dead { error: "cancelled".to_owned() },
+                Ending::Released => End::Release { after: Duration::ZERO },
+            };
+            // What is not written now is found at its end by whoever takes the job up.
+            drop(self.journal.settle(vec![Settle { lease, end }]).await);
+        }
+        self.reply();
+    }
+
+    /// Answers the caller, if that has not been done.
+    fn reply(&mut self) {
+        if let Some(answer) = self.answer.take() {
+            let joined =
+                self.lease.is_none() && self.batches.report(self.id, false, Vec::new()).job.is_some();
+            // A caller who is gone needs no answer.
+            let _ = answer.send(Ok(self.batches.report(self.id, joined, self.failures.clone())));
+        }
+    }
+
+    fn refuse(&mut self, refused: Refused) {
+        if let Some(answer) = self.answer.take() {
+            let _ = answer.send(Err(refused));
+        }
+    }
+}
+
+impl Drop for Drive {
+    fn drop(&mut self) {
+        self.batches.forget(self.id);
+    }
+}
+
+/// A chunk whose code panics has failed like any other.
+async fn caught(
+    work: futures_core::future::BoxFuture<'static, Result<Did, NotDone>>,
+) -> Result<Did, NotDone> {
+    let mut work = AssertUnwindSafe(work);
+    let polled = std::future::poll_fn(move |context| {
+        match std::panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+            Ok(polled) => polled,
+            Err(_) => {
+                let (class, why) = (ErrorClass::Permanent, "it has panicked".to_owned());
+                std::task::Poll::Ready(Err(NotDone::Failed { class, why }))
+            }
+        }
+    });
+    polled.await
+}

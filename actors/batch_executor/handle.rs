@@ -1,0 +1,315 @@
+//! Operations as requests begin them.
+//!
+//! An operation runs in a task of the host's runtime which nobody can drop: its caller only waits for the answer, and
+//! who is gone by then has not stopped it. No actor is asked: with all of them dead operations are begun, divided,
+//! answered and ended as ever.
+//!
+//! **Cancel safety**: all of it. A dropped call leaves the operation to itself.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use futures_core::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::{
+    runtime::Handle,
+    sync::{oneshot, watch},
+};
+
+use super::{
+    drive::Drive,
+    journal::{Counts, JobId, Journal, JournalError, Lease},
+    machine::{Begun, Machine, Next, RunId, Wanted},
+    policy::{Policy, Tenure},
+};
+use crate::{
+    clock::{Clock, Tick},
+    error_class::ErrorClass,
+    level::{Level, Mode, ModeCell},
+    signal::Name,
+};
+
+/// Does a chunk. It runs in a task that nobody drops, and may be asked for the same items again if it failed.
+pub type Work = Arc<dyn Fn(Chunk) -> BoxFuture<'static, Result<Did, NotDone>> + Send + Sync>;
+
+/// Some items of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// The first.
+    pub from: u64,
+    /// How many.
+    pub items: u32,
+    /// Whether somebody waits for them.
+    pub awaited: bool,
+    /// What to write the progress under, in the transaction of the work itself; `None` if nothing is written down.
+    pub lease: Option<Lease>,
+    /// What had become of the operation's items before.
+    pub before: Counts,
+}
+
+/// What has become of a chunk. The numbers add up to its items.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Did {
+    /// Done.
+    pub done: u32,
+    /// Left as they were, because they must not be changed.
+    pub blocked: u32,
+    /// Not done, and not to be tried again.
+    pub failed: u32,
+    /// Whether the progress was written with it. If not, it is written afterwards, and a crash in between repeats the
+    /// chunk.
+    pub written: bool,
+}
+
+/// Why a chunk was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotDone {
+    /// It failed, and nothing of it was done.
+    Failed {
+        /// What the error means.
+        class: ErrorClass,
+        /// The error.
+        why: String,
+    },
+    /// The lease is lost: somebody else works on it.
+    Lost,
+}
+
+/// An operation to be done.
+pub struct Operation {
+    /// Its kind.
+    pub kind: Name,
+    /// Whose it is: a second one of the same caller joins it.
+    pub caller: String,
+    /// How many items it has.
+    pub items: u64,
+    /// What another process needs to go on with it.
+    pub payload: Vec<u8>,
+    /// When the caller goes away.
+    pub deadline: Option<Tick>,
+    /// How its items are done.
+    pub work: Work,
+}
+
+/// What a caller is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The job that goes on, or has ended; `None` if nothing had to be written down.
+    pub job: Option<JobId>,
+    /// What has become of the items by now.
+    pub counts: Counts,
+    /// Whether it was running already.
+    pub joined: bool,
+    /// How long the rest takes.
+    pub left: Duration,
+    /// The first items that failed, and why.
+    pub failures: Vec<(u64, String)>,
+}
+
+/// Why an operation was not begun, or ended without an answer.
+#[derive(Clone, Debug)]
+pub enum Refused {
+    /// There is no such kind.
+    Unknown,
+    /// The service is ending.
+    Draining,
+    /// The rest of it could not be written down, and so not be promised. What is done stays done.
+    NotWritten(JournalError),
+    /// It failed, and was not tried again: in mode `observe` or `off`, or because nobody can tell what was done.
+    Failed(String),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("begin an operation that is not registered"),
+            Self::Draining => f.write_str("begin an operation: the service is ending"),
+            Self::NotWritten(error) => error.fmt(f),
+            Self::Failed(why) => write!(f, "do the operation: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// How far a run is, for whoever watches it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Its job, once there is one.
+    pub job: Option<JobId>,
+    /// What has become of its items.
+    pub counts: Counts,
+    /// Whether it is worked on no longer.
+    pub over: bool,
+}
+
+/// The operations of one runtime. Cheap to clone; clones are the same.
+#[derive(Clone)]
+pub struct Batches(pub(super) Arc<Shared>);
+
+pub(super) struct Shared {
+    pub(super) clock: Clock,
+    pub(super) mode: ModeCell,
+    pub(super) tenure: Tenure,
+    pub(super) runtime: Handle,
+    machine: Mutex<Machine>,
+    watched: Mutex<BTreeMap<RunId, watch::Sender<Progress>>>,
+    changed: watch::Sender<()>,
+}
+
+impl Batches {
+    /// No operations yet. They will run on `runtime`.
+    #[must_use]
+    pub fn new(clock: Clock, mode: ModeCell, tenure: Tenure, runtime: Handle) -> Self {
+        let (machine, watched, changed) = (Mutex::default(), Mutex::default(), watch::Sender::new(()));
+        Self(Arc::new(Shared { clock, mode, tenure, runtime, machine, watched, changed }))
+    }
+
+    /// From now on there is this kind of operation, on this pool.
+    pub fn register(&self, kind: Name, pool: Name, policy: Policy) {
+        self.0.machine.lock().register(kind, pool, policy);
+    }
+
+    /// Does an operation, or as much of it as its caller has time for; the rest is done without them, and written down
+    /// in `journal` before anybody is told of it.
+    ///
+    /// **Cancel safety**: the operation goes on without the caller.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn run(&self, operation: Operation, journal: Arc<dyn Journal>) -> Result<Report, Refused> {
+        let Operation { kind, caller, items, deadline, .. } = &operation;
+        let whole = self.0.mode.get() != Mode::Act;
+        let wanted = Wanted { kind, caller, items: *items, deadline: *deadline, whole };
+        let now = self.0.clock.now();
+        let begun = self.0.machine.lock().begin(&wanted, now);
+        let (id, plan) = match begun {
+            None => return Err(Refused::Unknown),
+            Some(Begun::Draining) => return Err(Refused::Draining),
+            Some(Begun::Joined(id)) => return Ok(self.report(id, true, Vec::new())),
+            Some(Begun::Run(id, plan)) => (id, plan),
+        };
+        let counts = Counts { total: *items, ..Counts::default() };
+        self.0.watched.lock().insert(id, watch::Sender::new(Progress { counts, ..Progress::default() }));
+        let (answer, answered) = oneshot::channel();
+        let durable = !plan.inline && !whole;
+        let drive = Drive::new(self.clone(), id, operation, journal, Some(answer));
+        let answer_by = self.0.machine.lock().answer_by(id);
+        self.0.runtime.spawn(drive.run(durable));
+        self.answer(id, answered, answer_by).await
+    }
+
+    /// Goes on with a job that was claimed. False: there is no room, or it runs already; give the lease back.
+    pub fn resume(
+        &self,
+        operation: Operation,
+        journal: Arc<dyn Journal>,
+        lease: Lease,
+        counts: Counts,
+    ) -> bool {
+        let resumed = self.0.machine.lock().resume(&operation.kind, &operation.caller, counts);
+        let Some(id) = resumed else { return false };
+        let progress = Progress { job: Some(lease.job), counts, over: false };
+        self.0.watched.lock().insert(id, watch::Sender::new(progress));
+        let drive = Drive::new(self.clone(), id, operation, journal, None).with(lease);
+        self.0.runtime.spawn(drive.run(false));
+        true
+    }
+
+    /// How far this caller's operation is, now and from now on. `None`: none runs.
+    #[must_use]
+    pub fn watch(&self, kind: &str, caller: &str) -> Option<watch::Receiver<Progress>> {
+        let id = self.0.machine.lock().find(kind, caller)?;
+        self.0.watched.lock().get(&id).map(watch::Sender::subscribe)
+    }
+
+    /// The pool came to this level.
+    pub fn on_level(&self, pool: &Name, level: Level) {
+        self.change(|machine| machine.on_level(pool, level));
+    }
+
+    /// Runs of this kind that nobody waits for do nothing from now on, or go on again. False: no such kind.
+    pub fn hold(&self, kind: &str, held: bool) -> bool {
+        self.change(|machine| machine.hold(kind, held))
+    }
+
+    /// This caller's operation ends before its next chunk. False: none runs.
+    pub fn cancel(&self, kind: &str, caller: &str) -> bool {
+        self.change(|machine| {
+            let id = machine.find(kind, caller);
+            id.map(|id| machine.cancel(id)).is_some()
+        })
+    }
+
+    /// From now on nothing is begun, and what runs is left to others before its next chunk.
+    pub fn drain(&self) {
+        self.change(Machine::drain);
+    }
+
+    /// What is known of all kinds, to be shown.
+    pub fn read<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {
+        look(&self.0.machine.lock())
+    }
+
+    /// Waits for the answer, but no longer than the caller does.
+    async fn answer(
+        &self,
+        id: RunId,
+        answered: oneshot::Receiver<Result<Report, Refused>>,
+        answer_by: Option<Tick>,
+    ) -> Result<Report, Refused> {
+        let panicked = || Err(Refused::Failed("it has panicked".to_owned()));
+        let Some(by) = answer_by else { return answered.await.unwrap_or_else(|_| panicked()) };
+        let patience = by.since(self.0.clock.now());
+        match tokio::time::timeout(patience, answered).await {
+            Ok(answer) => answer.unwrap_or_else(|_| panicked()),
+            Err(_) => {
+                self.0.machine.lock().answered(id, false);
+                Ok(self.report(id, false, Vec::new()))
+            }
+        }
+    }
+
+    pub(super) fn report(&self, id: RunId, joined: bool, failures: Vec<(u64, String)>) -> Report {
+        let seen = self.0.watched.lock().get(&id).map(|watched| *watched.borrow()).unwrap_or_default();
+        let left = self.0.machine.lock().left(id).unwrap_or_default();
+        Report { job: seen.job, counts: seen.counts, joined, left, failures }
+    }
+
+    pub(super) fn next(&self, id: RunId) -> Next {
+        let now = self.0.clock.now();
+        self.0.machine.lock().next(id, now)
+    }
+
+    /// Something changes, and everybody who waits looks again.
+    pub(super) fn change<T>(&self, how: impl FnOnce(&mut Machine) -> T) -> T {
+        let changed = how(&mut self.0.machine.lock());
+        self.0.changed.send_replace(());
+        changed
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.0.changed.subscribe()
+    }
+
+    /// Shows how far the run is.
+    pub(super) fn show(&self, id: RunId, job: Option<JobId>) {
+        let Some(counts) = self.0.machine.lock().counts(id) else { return };
+        if let Some(watched) = self.0.watched.lock().get(&id) {
+            watched.send_replace(Progress { job, counts, over: false });
+        }
+    }
+
+    /// The run is worked on no longer.
+    pub(super) fn forget(&self, id: RunId) {
+        self.change(|machine| machine.forget(id));
+        if let Some(watched) = self.0.watched.lock().remove(&id) {
+            watched.send_modify(|progress| progress.over = true);
+        }
+    }
+}
+
+impl fmt::Debug for Batches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batches").field("machine", &*self.0.machine.lock()).finish_non_exhaustive()
+    }
+}
