@@ -22,7 +22,7 @@ pub(super) struct Statements {
     pub(super) postgres: Arc<str>,
     /// Changes, then looks.
     pub(super) sqlite: Arc<str>,
-    /// Looks, then changes: where nothing is held back, what a row was is seen only before.
+    /// Claims the turn to write, looks, then changes: where nothing is held back, what a row was is seen only before.
     pub(super) sqlite_observing: Arc<str>,
 }
 
@@ -32,7 +32,7 @@ impl Statements {
         Self {
             postgres: postgres(target).into(),
             sqlite: format!("{change}; {look}").into(),
-            sqlite_observing: format!("{look}; {change}").into(),
+            sqlite_observing: format!("{}; {look}; {change}", sqlite_claim(target)).into(),
         }
     }
 }
@@ -61,6 +61,13 @@ fn sqlite_change(target: &Target) -> String {
          AND (?4 OR {status} IN (SELECT value FROM json_each(?3))) \
          RETURNING NULL AS n, quote({key}) AS key, NULL AS status"
     )
+}
+
+/// Changes nothing, and makes the transaction that it is in, if it is in one, the writer: one that looked first could be
+/// told afterwards that it may not write any more.
+fn sqlite_claim(target: &Target) -> String {
+    let (table, status) = (target.quoted_table(), target.quoted_status());
+    format!("UPDATE {table} SET {status} = {status} WHERE 0")
 }
 
 fn sqlite_look(target: &Target) -> String {

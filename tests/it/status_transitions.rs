@@ -195,6 +195,24 @@ async fn of_those_who_race_one_wins_and_the_others_are_told_the_state_it_left() 
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_only_observes_makes_nobody_fail() {
+    let desk = Arc::new(Desk::open("observers", Mode::Observe).await);
+    let mut writers = JoinSet::new();
+    for writer in 0..8 {
+        let desk = Arc::clone(&desk);
+        writers.spawn(async move {
+            for round in 0..25 {
+                let to = if (writer + round) % 2 == 0 { "SPAM_REVIEW" } else { "PROMOTED" };
+                let mut transaction = desk.pool.begin().await.expect("a transaction");
+                desk.messages.apply(&mut *transaction, 1_i64, to).await.expect("nothing is held back");
+                transaction.commit().await.expect("it is kept");
+            }
+        });
+    }
+    writers.join_all().await;
+}
+
 #[tokio::test]
 async fn what_is_blocked_becomes_an_incident_and_a_metric() {
     let desk = Desk::open("incident", Mode::Act).await;
