@@ -30,6 +30,7 @@ mod supervision;
 mod supervision_under_load;
 mod support;
 mod tidy;
+mod transitions_drill;
 mod traps;
 mod upstream;
 mod whole_layer;

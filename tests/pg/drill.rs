@@ -73,3 +73,31 @@ async fn api_calls_fail_and_on_a_real_server_too_every_caller_sees_data() {
     assert_eq!((&figures["missed"], &figures["passed"]), (&serde_json::json!([]), &true.into()), "{figures}");
     assert!(output.status.success());
 }
+
+/// Also when one of the writers goes past the service, to a database that holds to the table itself.
+#[tokio::test]
+async fn no_status_is_ever_invalid_whoever_writes() {
+    let Some(server) = server() else { return };
+    let database = server.database().await;
+    let url = database.url();
+    let drill = tokio::task::spawn_blocking(move || {
+        let mut drill = Command::new(env!("CARGO_BIN_EXE_selfheal"));
+        drill
+            .args(["drill", "transitions", "--json", "--database-url", &url])
+            .output()
+            .expect("the binary runs")
+    });
+    let output = drill.await.expect("no panic");
+    let talk = String::from_utf8_lossy(&output.stderr);
+    let figures: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {talk}"));
+    let (without, with) = (&figures["without"], &figures["with"]);
+    assert!(without["invalid"].as_i64() > Some(5), "{without}");
+    assert_eq!((&without["bypass"]["refused"], &with["trigger"]), (&0.into(), &true.into()), "{figures}");
+    for (figure, value) in [("scanned", 1_000), ("applied", 150), ("blocked", 5), ("invalid", 0)] {
+        assert_eq!(with[figure], value, "{figure}: {with}");
+    }
+    assert!(with["bypass"]["refused"].as_i64() > Some(0), "the database refuses by itself: {with}");
+    assert_eq!(figures["passed"], true, "{figures}");
+    assert!(output.status.success());
+}

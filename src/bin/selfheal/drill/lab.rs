@@ -12,6 +12,7 @@ use std::{
 
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
+use super::transitions_lab::Connection;
 use crate::desk::{postgres, sqlite};
 
 /// More rows than requests that made them.
@@ -94,6 +95,14 @@ impl Lab {
                 sqlx::query("DELETE FROM tasks").execute(&mut lab.connection).await.map(drop)
             }
             Self::Postgres(lab) => sqlx::query("TRUNCATE tasks").execute(&mut lab.connection).await.map(drop),
+        }
+    }
+
+    /// The connection by which the lab is made and looked at.
+    pub(super) fn connection(&mut self) -> Connection<'_> {
+        match self {
+            Self::Sqlite(lab) => Connection::Sqlite(&mut lab.connection),
+            Self::Postgres(lab) => Connection::Postgres(&mut lab.connection),
         }
     }
 

@@ -15,6 +15,11 @@ mod pool;
 mod processes;
 mod service;
 mod story;
+mod transitions;
+mod transitions_figures;
+mod transitions_lab;
+mod transitions_race;
+mod transitions_story;
 mod watch;
 
 use std::{error::Error, process::ExitCode};
@@ -75,6 +80,8 @@ impl From<Mode> for level::Mode {
 enum Incident {
     /// Ten users open a dashboard of 160 queries each, on a pool of 100 connections.
     Pool,
+    /// A capture of spam asks for changes of status that are not allowed, and eight writers race.
+    Transitions,
     /// API calls fail: too many clients, a timeout, a page instead of JSON, a bare 500.
     Api,
     /// All of them.
@@ -89,10 +96,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let passed = match args.incident {
         Incident::Pool | Incident::All if args.processes > 1 => runtime.block_on(share_server(args))?,
         Incident::Pool => runtime.block_on(replay_pool(args, &setting))?,
+        Incident::Transitions => runtime.block_on(replay_transitions(args, &setting))?,
         Incident::Api => runtime.block_on(replay_api(args, &setting))?,
         Incident::All => {
             let pool = runtime.block_on(replay_pool(args, &setting))?;
-            runtime.block_on(replay_api(args, &setting))? && pool
+            let transitions = runtime.block_on(replay_transitions(args, &setting))?;
+            runtime.block_on(replay_api(args, &setting))? && pool && transitions
         }
     };
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -102,6 +111,13 @@ async fn replay_api(args: &Args, setting: &pool::Setting) -> Result<bool, Box<dy
     let told =
         in_lab(args.database_url.as_deref(), async |lab: &mut Lab| api::replay(lab, setting).await).await?;
     say(args, &told.figures, || api_story::tell(&told))?;
+    Ok(told.figures.passed)
+}
+
+async fn replay_transitions(args: &Args, setting: &pool::Setting) -> Result<bool, Box<dyn Error>> {
+    let drill = async |lab: &mut Lab| transitions::replay(lab, setting).await;
+    let told = in_lab(args.database_url.as_deref(), drill).await?;
+    say(args, &told.figures, || transitions_story::tell(&told))?;
     Ok(told.figures.passed)
 }
 
