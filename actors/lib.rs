@@ -20,6 +20,7 @@ pub mod fault;
 pub mod gate;
 pub mod histogram;
 pub mod level;
+pub mod lookup;
 pub mod mailbox;
 pub mod pool_monitor;
 pub mod retry;
