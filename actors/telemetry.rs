@@ -68,6 +68,7 @@ metrics! {
     ALERTS_TOTAL = Counter "selfheal_alerts_total" ["severity"] "Alerts raised.";
     SEVERITY = Gauge "selfheal_severity" ["level"] "1 for the worst severity among the open incidents; info when there is none.";
     RESPONSES_REPAIRED_TOTAL = Counter "selfheal_responses_repaired_total" ["endpoint", "reason"] "Replies of JSON routes that were not valid JSON and were replaced.";
+    QUERIES_COMBINED_TOTAL = Counter "selfheal_queries_combined_total" ["op"] "Queries that were not made, because a lookup answered several callers by one.";
     RETRIES_TOTAL = Counter "selfheal_retries_total" ["endpoint", "outcome"] "Calls that were made again, by how they ended; and failed calls that were not, because the budget was spent.";
     FALLBACKS_TOTAL = Counter "selfheal_fallbacks_total" ["endpoint", "source"] "Failures for which a kept reply stood in: given as the reply (cache), or inside the refusal (attached).";
     TRANSITIONS_BLOCKED_TOTAL = Counter "selfheal_transitions_blocked_total" ["machine", "from", "to"] "Changes of status that were not made, because the machine's table does not allow them.";

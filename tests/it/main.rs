@@ -16,6 +16,7 @@ mod guarded;
 mod healing_replies;
 mod http_layer;
 mod leaving;
+mod lookup;
 mod loop_of_healing;
 mod pool_exhaustion;
 mod pool_exhaustion_drill;
