@@ -34,6 +34,7 @@ pub mod metrics;
 pub mod runtime;
 pub mod simulate;
 pub mod transition;
+pub mod store;
 
 pub use db::{HealPool, PgHealPool, SqliteHealPool};
 pub use runtime::Heal;
@@ -41,8 +42,8 @@ pub use runtime::Heal;
 pub use selfheal_actors::fault;
 pub use selfheal_actors::transitions;
 pub use selfheal_actors::{
-    alert, backoff, breaker, circuit, clock, dice, error_class, gate, level, mailbox, pool_monitor, retry,
-    signal, supervisor, telemetry, threshold, user_limit, window,
+    alert, backoff, batch_executor, breaker, circuit, clock, dice, error_class, gate, level, mailbox,
+    pool_monitor, retry, signal, supervisor, telemetry, threshold, user_limit, window,
 };
 
 /// The README's code compiles.

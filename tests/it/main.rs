@@ -11,10 +11,13 @@ mod admin;
 mod api_drill;
 mod api_errors;
 mod config;
+#[path = "../durable/mod.rs"]
+mod durable;
 #[path = "../guarded/mod.rs"]
 mod guarded;
 mod healing_replies;
 mod http_layer;
+mod jobs;
 mod leaving;
 mod lookup;
 mod loop_of_healing;

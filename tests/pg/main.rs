@@ -9,10 +9,13 @@
 
 mod culprits;
 mod drill;
+#[path = "../durable/mod.rs"]
+mod durable;
 mod failover;
 mod faults;
 #[path = "../guarded/mod.rs"]
 mod guarded;
+mod jobs;
 mod keeper;
 mod kills;
 mod pool;

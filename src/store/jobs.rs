@@ -1,0 +1,262 @@
+//! The journal of a pool's database.
+
+use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+
+use futures_core::future::BoxFuture;
+use selfheal_actors::{
+    batch_executor::journal::{
+        Accepted, Claim, Claimed, End, Fence, Job, JobId, Journal, JournalError, Lease, MAX_PAYLOAD, NewJob,
+        Progress, Settle, State,
+    },
+    signal::Name,
+};
+use tokio::runtime::Handle;
+
+use super::{
+    answers,
+    dialect::Dialect,
+    lock::{Lock, Turn},
+    overview::{Look, Queue},
+    trouble,
+    wake::Bells,
+    writer::Writer,
+};
+use crate::db::HealPool;
+
+/// No queue, key or owner is longer than this, in bytes.
+const LONGEST: usize = 512;
+
+/// Durable jobs in the database of a [`HealPool`]. Cheap to clone; clones share their connections and their bells.
+///
+/// It has connections of its own, one (SQLite) or two (PostgreSQL), which are opened when they are first needed, and
+/// makes its tables then if they are not there and it may.
+pub struct Jobs<DB: Dialect>(pub(super) Arc<Parts<DB>>);
+
+pub(super) struct Parts<DB: Dialect> {
+    accepts: Writer<DB>,
+    pub(super) works: Writer<DB>,
+    pub(super) bells: Arc<Bells>,
+    lock: Lock,
+    runtime: Handle,
+}
+
+impl<DB: Dialect> Jobs<DB> {
+    /// The jobs of `pool`'s database. Take it once a pool: two would each claim what the other could.
+    /// Must be called on a tokio runtime: its connections live there.
+    #[must_use]
+    pub fn of(pool: &HealPool<DB>) -> Self {
+        let options = pool.unguarded().connect_options();
+        let (lock, runtime) = (Lock::new(DB::lock_file(&options)), Handle::current());
+        let options = DB::writer((*options).clone());
+        let works = Writer::new(options.clone(), runtime.clone());
+        let accepts = if DB::WRITERS > 1 { Writer::new(options, runtime.clone()) } else { works.clone() };
+        Self(Arc::new(Parts { accepts, works, bells: Arc::default(), lock, runtime }))
+    }
+
+    /// Sees to it that the tables are there.
+    ///
+    /// # Errors
+    /// [`JournalError`] if the database cannot be reached, or the tables not be made.
+    pub async fn ready(&self) -> Result<(), JournalError> {
+        self.0.accepts.ready().await
+    }
+
+    /// All queues that ever had a job, by name.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn queues(&self) -> Result<Vec<Queue>, JournalError> {
+        self.0.works.with(|conn| DB::queues(conn)).await
+    }
+
+    /// The newest jobs, of one queue or of all, in one state or in any.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn list(
+        &self,
+        queue: Option<String>,
+        state: Option<State>,
+        limit: u32,
+    ) -> Result<Vec<Job>, JournalError> {
+        self.0
+            .works
+            .with(move |conn| {
+                Box::pin(async move {
+                    DB::look(conn, &Look::List { queue: queue.as_deref(), state, limit }).await
+                })
+            })
+            .await
+    }
+
+    /// From now on nobody claims jobs of `queue`, or everybody may again. What is claimed goes on.
+    ///
+    /// # Errors
+    /// [`JournalError`]; then it is as before, unless it is [unknown](selfheal_actors::batch_executor::journal::Trouble).
+    pub async fn pause(
+        &self,
+        queue: &Name,
+        paused: bool,
+        by: Name,
+        reason: Name,
+    ) -> Result<(), JournalError> {
+        let name = Arc::clone(queue);
+        self.0
+            .works
+            .with(move |conn| Box::pin(async move { DB::pause(conn, &name, paused, &by, &reason).await }))
+            .await?;
+        self.0.bells.ring(std::iter::once(queue));
+        Ok(())
+    }
+
+    /// Forgets jobs whose time is over, a thousand at most, and adds the books up; says how many were forgotten. To be
+    /// called every few seconds, by any process.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn sweep(&self) -> Result<u64, JournalError> {
+        self.0.works.with(|conn| DB::sweep(conn)).await
+    }
+
+    /// Whether this process may work on the jobs.
+    async fn turn(&self) -> Result<bool, JournalError> {
+        let turn = self.0.lock.take();
+        match turn.map_err(|error| trouble::of_connecting(sqlx::Error::Io(error)))? {
+            Turn::Ours => Ok(true),
+            Turn::Theirs => Ok(false),
+            Turn::New => {
+                let taken = self.0.works.with(|conn| DB::take_over(conn)).await;
+                if taken.is_err() {
+                    self.0.lock.let_go();
+                }
+                taken.map(|_| true)
+            }
+        }
+    }
+
+    async fn look(&self, what: Look<'static>) -> Result<Option<Job>, JournalError> {
+        let found = self.0.works.with(move |conn| Box::pin(async move { DB::look(conn, &what).await }));
+        Ok(found.await?.pop())
+    }
+}
+
+impl<DB: Dialect> Journal for Jobs<DB> {
+    fn accept(&self, jobs: Vec<NewJob>) -> BoxFuture<'_, Result<Vec<Accepted>, JournalError>> {
+        Box::pin(async move {
+            jobs.iter().try_for_each(check)?;
+            let queues: Vec<_> = jobs.iter().map(|job| Arc::clone(&job.queue)).collect();
+            let delay = jobs.iter().map(|job| job.delay).filter(|delay| !delay.is_zero()).min();
+            let accepted = self.0.accepts.accept(jobs).await?;
+            self.0.bells.ring(queues.iter());
+            if let Some(delay) = delay {
+                self.0.bells.ring_after(delay, &self.0.runtime);
+            }
+            Ok(accepted)
+        })
+    }
+
+    fn claim<'a>(&'a self, claim: &'a Claim<'a>) -> BoxFuture<'a, Result<Vec<Claimed>, JournalError>> {
+        let (queues, limit, ttl) = (claim.queues.to_vec(), claim.limit, claim.ttl);
+        Box::pin(async move {
+            if limit == 0 || queues.is_empty() || !self.turn().await? {
+                return Ok(Vec::new());
+            }
+            let claim = self.0.works.with(move |conn| {
+                Box::pin(async move { DB::claim(conn, &Claim { queues: &queues, limit, ttl }).await })
+            });
+            claim.await
+        })
+    }
+
+    fn heartbeat<'a>(
+        &'a self,
+        leases: &'a [Lease],
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Fence>, JournalError>> {
+        let asked = leases.to_vec();
+        Box::pin(async move {
+            let prolong = self
+                .0
+                .works
+                .with(move |conn| Box::pin(async move { DB::heartbeat(conn, &asked, ttl).await }));
+            let held: HashSet<_> = prolong.await?.into_iter().collect();
+            Ok(answers::fences(leases.iter().copied(), &held))
+        })
+    }
+
+    fn checkpoint<'a>(
+        &'a self,
+        lease: Lease,
+        progress: &'a Progress,
+    ) -> BoxFuture<'a, Result<Fence, JournalError>> {
+        let progress = progress.clone();
+        Box::pin(async move {
+            let write = self
+                .0
+                .works
+                .with(move |conn| Box::pin(async move { DB::checkpoint(conn, lease, &progress).await }));
+            Ok(if write.await? { Fence::Held } else { Fence::Lost })
+        })
+    }
+
+    fn settle(&self, ends: Vec<Settle>) -> BoxFuture<'_, Result<Vec<Fence>, JournalError>> {
+        Box::pin(async move {
+            let again = ends.iter().filter_map(|end| match end.end {
+                End::Retry { after, .. } | End::Release { after } => Some(after),
+                End::Done { .. } | End::Dead { .. } => None,
+            });
+            let again = again.min();
+            let fences = self.0.works.settle(ends).await?;
+            if let Some(after) = again {
+                self.0.bells.ring_after(after, &self.0.runtime);
+            }
+            Ok(fences)
+        })
+    }
+
+    fn look(&self, job: JobId) -> BoxFuture<'_, Result<Option<Job>, JournalError>> {
+        Box::pin(self.look(Look::Job(job)))
+    }
+
+    fn find<'a>(&'a self, queue: &'a str, key: &'a str) -> BoxFuture<'a, Result<Option<Job>, JournalError>> {
+        let (queue, key) = (queue.to_owned(), key.to_owned());
+        Box::pin(async move {
+            let found = self.0.works.with(move |conn| {
+                Box::pin(async move { DB::look(conn, &Look::Key { queue: &queue, key: &key }).await })
+            });
+            Ok(found.await?.pop())
+        })
+    }
+
+    fn due<'a>(&'a self, queues: &'a [Name]) -> BoxFuture<'a, ()> {
+        Box::pin(self.0.bells.rung(queues))
+    }
+}
+
+/// What no database would take is refused before it can spoil a round.
+pub(super) fn check(job: &NewJob) -> Result<(), JournalError> {
+    if job.payload.len() > MAX_PAYLOAD {
+        let why = format!("a payload has {} bytes, and may have {MAX_PAYLOAD}", job.payload.len());
+        return Err(trouble::refused(why));
+    }
+    let texts = [Some(&*job.queue), job.key.as_ref().map(|key| &*key.text), job.owner.as_deref()];
+    if texts.into_iter().flatten().any(|text| text.is_empty() || text.len() > LONGEST || text.contains('\0'))
+    {
+        return Err(trouble::refused(format!(
+            "queue, key and owner have 1 to {LONGEST} bytes, and none is zero"
+        )));
+    }
+    Ok(())
+}
+
+impl<DB: Dialect> Clone for Jobs<DB> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<DB: Dialect> fmt::Debug for Jobs<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Jobs").field("database", &DB::NAME).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,144 @@
+//! Durable jobs on SQLite.
+
+use std::{path::PathBuf, time::Duration};
+
+use selfheal::{
+    SqliteHealPool,
+    batch_executor::journal::{Fence, Journal, Settle, Trouble},
+    store::{Jobs, Schema, migrate, schema, script},
+};
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+
+use crate::durable::{self, accept, books, claim, done, job};
+
+/// A directory that ends with its test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("selfheal-jobs-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        Self(folder)
+    }
+
+    fn options(&self) -> SqliteConnectOptions {
+        SqliteConnectOptions::new().filename(self.0.join("jobs.db")).create_if_missing(true)
+    }
+
+    async fn pool(&self) -> SqliteHealPool {
+        SqliteHealPool::builder()
+            .max(4)
+            .busy_timeout(Duration::from_millis(300))
+            .connect_with(self.options())
+            .await
+            .expect("it opens")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left of it is in the temporary folder.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn sqlite_keeps_what_durable_jobs_promise() {
+    let folder = Folder::new("everything");
+    durable::everything(&folder.pool().await).await;
+}
+
+#[tokio::test]
+async fn whatever_happens_the_books_balance() {
+    let folder = Folder::new("books");
+    durable::whatever_happens_the_books_balance(&folder.pool().await, 300).await;
+}
+
+#[tokio::test]
+async fn workers_of_one_process_never_get_the_same() {
+    let folder = Folder::new("share");
+    durable::workers_share_and_never_the_same(&folder.pool().await, 0).await;
+}
+
+#[tokio::test]
+async fn one_process_at_a_time_works_and_the_next_takes_over_at_once() {
+    let folder = Folder::new("lock");
+    let pool = folder.pool().await;
+    let hour = Duration::from_secs(3_600);
+    let (first, second) = (Jobs::of(&pool), Jobs::of(&pool));
+    accept(&first, vec![job("q")]).await;
+    let held = claim(&first, &["q"], 1, hour).await.remove(0);
+    accept(&second, vec![job("q")]).await;
+    assert_eq!(claim(&second, &["q"], 9, hour).await, [], "it may accept, and not work");
+    drop(first);
+    let taken = claim(&second, &["q"], 9, hour).await;
+    assert_eq!(taken.len(), 2);
+    let again = taken.iter().find(|claimed| claimed.lease.job == held.lease.job).expect("it was taken over");
+    assert_eq!(again.losses, 1);
+    let late = second.settle(vec![Settle { lease: held.lease, end: done() }]).await.expect("it answers");
+    assert_eq!(late, [Fence::Lost]);
+}
+
+#[tokio::test]
+async fn a_job_is_accepted_with_the_transaction_that_enqueues_it_and_done_with_the_one_that_does_it() {
+    let folder = Folder::new("within");
+    let (pool, queue) = (folder.pool().await, ["q"]);
+    sqlx::query("create table effects (item integer)").execute(&pool).await.expect("a table");
+    let jobs = Jobs::of(&pool);
+    jobs.ready().await.expect("tables");
+    for commits in [false, true] {
+        let mut tx = pool.begin().await.expect("a transaction");
+        sqlx::query("insert into effects values (1)").execute(&mut *tx).await.expect("a row");
+        jobs.enqueue(&mut tx, &[job("q")]).await.expect("it is enqueued");
+        if commits { tx.commit().await } else { tx.rollback().await }.expect("it ends");
+        assert_eq!(books(&jobs).await, [u64::from(commits), 0, 0, 0]);
+    }
+    let claimed = claim(&jobs, &queue, 1, Duration::from_secs(60)).await.remove(0);
+    for commits in [false, true] {
+        let mut tx = pool.begin().await.expect("a transaction");
+        sqlx::query("insert into effects values (2)").execute(&mut *tx).await.expect("a row");
+        let end = Settle { lease: claimed.lease, end: done() };
+        assert_eq!(jobs.settle_within(&mut tx, end).await.expect("it is written"), Fence::Held);
+        if commits { tx.commit().await } else { tx.rollback().await }.expect("it ends");
+        assert_eq!(books(&jobs).await, [0, u64::from(!commits), u64::from(commits), 0]);
+    }
+    let rows: i64 =
+        sqlx::query_scalar("select count(*) from effects").fetch_one(&pool).await.expect("a count");
+    assert_eq!(rows, 2);
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_written_is_told_and_recovers_by_itself() {
+    let folder = Folder::new("trouble");
+    let pool = folder.pool().await;
+    let jobs = Jobs::of(&pool);
+    accept(&jobs, vec![job("q")]).await;
+    // A lock that is never let go: another writer is in the middle of something.
+    let mut other = SqliteConnection::connect_with(&folder.options()).await.expect("it opens");
+    sqlx::query("begin exclusive").execute(&mut other).await.expect("a lock");
+    let error = jobs.accept(vec![job("q")]).await.expect_err("nothing can be written");
+    assert_eq!(error.trouble, Trouble::Busy, "{error}");
+    sqlx::query("rollback").execute(&mut other).await.expect("it lets go");
+    accept(&jobs, vec![job("q")]).await;
+    assert_eq!(books(&jobs).await, [2, 0, 0, 0], "what was refused is not there");
+}
+
+#[tokio::test]
+async fn the_tables_are_made_once_and_the_script_makes_the_same() {
+    let folder = Folder::new("migrate");
+    let mut conn = SqliteConnection::connect_with(&folder.options()).await.expect("it opens");
+    assert_eq!(schema::<sqlx::Sqlite>(&mut conn).await.expect("it looks"), Schema::Behind { at: 0 });
+    assert!(!migrate::<sqlx::Sqlite>(&mut conn).await.expect("it migrates").is_empty());
+    assert!(migrate::<sqlx::Sqlite>(&mut conn).await.expect("it migrates").is_empty());
+    let tables = "select group_concat(sql, ';') from (select sql from sqlite_schema where name like 'selfheal%' order by name)";
+    let made: String = sqlx::query_scalar(tables).fetch_one(&mut conn).await.expect("a list");
+
+    let mut by_hand = SqliteConnection::connect("sqlite::memory:").await.expect("it opens");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(script::<sqlx::Sqlite>()))
+        .execute(&mut by_hand)
+        .await
+        .expect("it runs");
+    assert_eq!(schema::<sqlx::Sqlite>(&mut by_hand).await.expect("it looks"), Schema::Usable);
+    let scripted: String = sqlx::query_scalar(tables).fetch_one(&mut by_hand).await.expect("a list");
+    assert_eq!(scripted, made);
+}
