@@ -10,6 +10,7 @@ mod config;
 mod desk;
 mod drill;
 mod log;
+mod migrate;
 mod output;
 mod schema;
 mod serve;
@@ -60,6 +61,8 @@ enum Command {
     /// Have PostgreSQL itself hold to the tables of statuses.
     #[command(subcommand)]
     Transitions(transitions::Command),
+    /// Make the tables of durable work, or print what would.
+    Migrate(migrate::Args),
     /// Print the completion script of a shell.
     Completions(completions::Args),
 }
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Incidents(service) => client::incidents(&service),
         Command::Children(service) => client::children(&service),
         Command::Mode(args) => client::mode(&args),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Drill(args) => drill::run(&args),
         Command::Transitions(command) => transitions::run(&command),
         Command::Completions(args) => completions::run(&args),
