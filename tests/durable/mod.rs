@@ -1,5 +1,7 @@
 //! What durable jobs promise, asked of both databases.
 
+pub(crate) mod kills;
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use selfheal::{

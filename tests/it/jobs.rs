@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use futures_core::future::BoxFuture;
 use selfheal::{
     SqliteHealPool,
     batch_executor::journal::{Fence, Journal, Settle, Trouble},
@@ -9,7 +10,7 @@ use selfheal::{
 };
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use crate::durable::{self, accept, books, claim, done, job};
+use crate::durable::{self, accept, books, claim, done, job, kills};
 
 /// A directory that ends with its test.
 struct Folder(PathBuf);
@@ -141,4 +142,44 @@ async fn the_tables_are_made_once_and_the_script_makes_the_same() {
     assert_eq!(schema::<sqlx::Sqlite>(&mut by_hand).await.expect("it looks"), Schema::Usable);
     let scripted: String = sqlx::query_scalar(tables).fetch_one(&mut by_hand).await.expect("a list");
     assert_eq!(scripted, made);
+}
+
+/// Is started by the test of kills, and killed by it.
+#[tokio::test]
+#[ignore = "a victim, not a test"]
+async fn victim() {
+    let Some(file) = kills::told(kills::DATABASE) else { return };
+    let options = SqliteConnectOptions::new().filename(file);
+    let pool = SqliteHealPool::builder().max(4).connect_with(options).await.expect("it opens");
+    kills::victim(&pool, effect).await;
+}
+
+fn effect(conn: &mut SqliteConnection, item: i64) -> BoxFuture<'_, Result<(), sqlx::Error>> {
+    Box::pin(
+        async move { sqlx::query("insert into effects values (?)").bind(item).execute(conn).await.map(drop) },
+    )
+}
+
+async fn killed(kills: usize) {
+    let folder = Folder::new(&format!("kills-{kills}"));
+    let pool = folder.pool().await;
+    sqlx::query("create table effects (item integer)").execute(&pool).await.expect("a table");
+    let file = folder.0.join("jobs.db").to_string_lossy().into_owned();
+    let acked = kills::kill("jobs::victim", &file, kills).await;
+    kills::finish(&pool, effect).await;
+    let effects: Vec<i64> =
+        sqlx::query_scalar("select item from effects").fetch_all(&pool).await.expect("a list");
+    kills::once(&acked, &effects);
+    eprintln!("{kills} kills: {} jobs acknowledged, {} done, each once", acked.len(), effects.len());
+}
+
+#[tokio::test]
+async fn ten_kills_and_every_acknowledged_job_is_done_once() {
+    killed(10).await;
+}
+
+#[tokio::test]
+#[ignore = "takes minutes: KILLS=… of them, 200 if not said"]
+async fn two_hundred_kills_and_every_acknowledged_job_is_done_once() {
+    killed(kills::kills(200)).await;
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_core::future::BoxFuture;
 use selfheal::{
     PgHealPool,
     batch_executor::journal::{Fence, Journal, Settle, Trouble},
@@ -10,7 +11,7 @@ use selfheal::{
 use sqlx::{Connection, Executor, PgConnection, postgres::PgConnectOptions};
 
 use crate::{
-    durable::{self, accept, books, claim, done, job},
+    durable::{self, accept, books, claim, done, job, kills},
     server::{options, server},
 };
 
@@ -154,4 +155,42 @@ async fn the_script_makes_the_same_tables() {
     let script = sqlx::AssertSqlSafe(script::<sqlx::Postgres>());
     sqlx::raw_sql(script).execute(&mut conn).await.expect("it runs");
     assert_eq!(schema::<sqlx::Postgres>(&mut conn).await.expect("it looks"), Schema::Usable);
+}
+
+/// Is started by the test of kills, and killed by it.
+#[tokio::test]
+#[ignore = "a victim, not a test"]
+async fn victim() {
+    let Some(url) = kills::told(kills::DATABASE) else { return };
+    kills::victim(&pool(url.parse().expect("a URL")).await, effect).await;
+}
+
+fn effect(conn: &mut PgConnection, item: i64) -> BoxFuture<'_, Result<(), sqlx::Error>> {
+    Box::pin(async move {
+        sqlx::query("insert into effects values ($1)").bind(item).execute(conn).await.map(drop)
+    })
+}
+
+async fn killed(kills: usize) {
+    let Some(server) = server() else { return };
+    let database = server.database().await;
+    let pool = pool(database.options()).await;
+    sqlx::query("create table effects (item int8)").execute(&pool).await.expect("a table");
+    let acked = kills::kill("jobs::victim", &database.url(), kills).await;
+    kills::finish(&pool, effect).await;
+    let effects: Vec<i64> =
+        sqlx::query_scalar("select item from effects").fetch_all(&pool).await.expect("a list");
+    kills::once(&acked, &effects);
+    println!("{kills} kills: {} jobs acknowledged, {} done, each once", acked.len(), effects.len());
+}
+
+#[tokio::test]
+async fn ten_kills_and_every_acknowledged_job_is_done_once() {
+    killed(10).await;
+}
+
+#[tokio::test]
+#[ignore = "takes minutes: KILLS=… of them, 200 if not said"]
+async fn two_hundred_kills_and_every_acknowledged_job_is_done_once() {
+    killed(kills::kills(200)).await;
 }
