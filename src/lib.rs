@@ -33,8 +33,8 @@ pub mod http;
 pub mod metrics;
 pub mod runtime;
 pub mod simulate;
-pub mod transition;
 pub mod store;
+pub mod transition;
 
 pub use db::{HealPool, PgHealPool, SqliteHealPool};
 pub use runtime::Heal;
