@@ -73,6 +73,9 @@ metrics! {
     FALLBACKS_TOTAL = Counter "selfheal_fallbacks_total" ["endpoint", "source"] "Failures for which a kept reply stood in: given as the reply (cache), or inside the refusal (attached).";
     TRANSITIONS_BLOCKED_TOTAL = Counter "selfheal_transitions_blocked_total" ["machine", "from", "to"] "Changes of status that were not made, because the machine's table does not allow them.";
     PREVENTIONS_TOTAL = Counter "selfheal_preventions_total" ["kind"] "Failures that did not happen: pool_exhaustion counts incidents of a pool that recovered without one, retry calls that succeeded when they were made again, invalid_transition changes of status that were blocked.";
+    QUEUE_DEPTH = Gauge "selfheal_queue_depth" ["queue"] "Durable jobs that are not over.";
+    QUEUE_OLDEST_AGE_SECONDS = Gauge "selfheal_queue_oldest_age_seconds" ["queue"] "For how long the oldest durable job that waits has waited.";
+    QUEUE_ITEMS_TOTAL = Counter "selfheal_queue_items_total" ["queue", "outcome"] "Durable jobs by what became of them, since the database was made: accepted, drained (done), dead.";
     CHILD_RESTARTS_TOTAL = Counter "selfheal_child_restarts_total" ["child", "reason"] "Restarts of a child, by how it had ended.";
     CHILD_UP = Gauge "selfheal_child_up" ["child"] "1 while the child runs.";
     MAILBOX_DEPTH = Gauge "selfheal_mailbox_depth" ["child"] "Messages that wait for the child.";

@@ -23,7 +23,10 @@ use selfheal_actors::{
     telemetry as t,
 };
 
-use crate::admin::{Child, Pool, Reading, Transition};
+use crate::{
+    admin::{Child, Pool, Reading, Transition},
+    store::Queue,
+};
 
 type Counts = [u64; Histogram::BOUNDS.len() + 1];
 /// A metric, and the values of its labels: a pool and a class or nothing, or an endpoint and an outcome.
@@ -99,6 +102,7 @@ impl Exporter {
                 self.pass_on(metric, &breaker.name, outcome.name(), took);
             }
         }
+        reading.queues.iter().for_each(|(_, queue)| export_queue(queue));
         counter!(t::LABEL_OVERFLOW_TOTAL.name, "metric" => "breaker").absolute(reading.label_overflow);
         export_transitions(&reading.transitions);
         would(reading);
@@ -277,6 +281,19 @@ fn export_transitions(transitions: &[Transition]) {
     }
     counter!(t::PREVENTIONS_TOTAL.name, "kind" => "invalid_transition").absolute(prevented);
     counter!(t::WOULD_REJECT_TOTAL.name, "what" => "transition").absolute(would);
+}
+
+fn export_queue(queue: &Queue) {
+    let name = || label(&queue.name);
+    gauge!(t::QUEUE_DEPTH.name, "queue" => name()).set(queue.depth() as f64);
+    let age = queue.oldest.unwrap_or_default().as_secs_f64();
+    gauge!(t::QUEUE_OLDEST_AGE_SECONDS.name, "queue" => name()).set(age);
+    for (outcome, count) in [("accepted", queue.accepted), ("drained", queue.done), ("dead", queue.dead)] {
+        counter!(t::QUEUE_ITEMS_TOTAL.name, "queue" => name(), "outcome" => outcome).absolute(count);
+    }
+    if !queue.balances() {
+        counter!(t::INVARIANT_VIOLATIONS_TOTAL.name, "id" => "queue").increment(1);
+    }
 }
 
 fn export_child(child: &Child) {

@@ -20,6 +20,7 @@ use super::{
     breakers,
     error::Refused,
     guard::audit,
+    queues,
     snapshot::HolderView,
     state::{ModeChange, NotRestarted, State},
 };
@@ -36,6 +37,8 @@ pub(crate) fn routes() -> Router<State> {
         .route("/pools/{name}/holders", get(holders))
         .route("/breakers", get(breakers::list))
         .route("/breakers/{*name}", post(breakers::operate))
+        .route("/queues", get(queues::list))
+        .route("/queues/{*name}", post(queues::operate))
         .route("/children", get(children))
         .route("/children/{*id}", post(restart))
         .route("/incidents", get(incidents))

@@ -20,6 +20,7 @@ mod guard;
 mod kernel;
 mod metrics_route;
 mod probes;
+mod queues;
 mod secret;
 mod snapshot;
 mod state;
@@ -33,7 +34,7 @@ pub use secret::{Token, Unfit};
 pub use snapshot::{
     Attempts, Child, Deed, Edge, Incident, Mail, Noticed, Peak, Pool, Reading, Server, Transition,
 };
-pub use state::{ModeChange, NotOperated, NotRestarted, State};
+pub use state::{ModeChange, NotOperated, NotPaused, NotRestarted, QueuePause, State};
 
 /// Where the page, and the API below it, are found.
 pub const ROOT: &str = "/admin/self-healing";

@@ -19,6 +19,8 @@ use selfheal_actors::{
 };
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
+use crate::store::Queue;
+
 /// The runtime at one moment.
 #[derive(Clone, Debug)]
 pub struct Reading {
@@ -42,6 +44,8 @@ pub struct Reading {
     pub label_overflow: u64,
     /// The tables of statuses, and what was blocked of each.
     pub transitions: Vec<Transition>,
+    /// The queues of durable jobs, with the pool whose database they are in, as they were a moment ago.
+    pub queues: Vec<(Name, Queue)>,
     /// The children of all supervisors, in start order.
     pub children: Vec<Child>,
     /// The incidents that are remembered, newest first.

@@ -3,6 +3,7 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use selfheal_actors::{
+    batch_executor::journal::Trouble,
     breaker::{Command, Illegal},
     circuit::Circuit,
     gate::Holder,
@@ -17,8 +18,8 @@ type AskAbout<A, T> = Arc<dyn Fn(&A) -> T + Send + Sync>;
 type Do<A, T> = Arc<dyn Fn(A) -> T + Send + Sync>;
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Handles to the parts that the admin surface shows and acts on. Every field is needed; none may wait for a
-/// database, an actor, or anything else that may be in trouble just then.
+/// Handles to the parts that the admin surface shows and acts on. Every field is needed; none that shows
+/// something may wait for a database, an actor, or anything else that may be in trouble just then.
 #[derive(Clone)]
 pub struct State {
     /// Who may look, and who may act.
@@ -37,6 +38,8 @@ pub struct State {
     pub set_mode: Do<ModeChange, Mode>,
     /// Restarts the child of this id.
     pub restart_child: Do<Name, Pending<Result<(), NotRestarted>>>,
+    /// Pauses a queue, or lets it go on. This writes into its database, and may wait for that.
+    pub pause: Do<QueuePause, Pending<Result<(), NotPaused>>>,
     /// Does what an operator asks of the circuit of this name, and tells what it shows then.
     pub operate: Do<(Name, Command), Result<Circuit, NotOperated>>,
     /// The metrics as text, after this reading; `None` if they are the host's to show.
@@ -52,6 +55,28 @@ pub struct ModeChange {
     pub by: Name,
     /// Why.
     pub reason: Name,
+}
+
+/// What an operator asks of a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueuePause {
+    /// The queue.
+    pub queue: Name,
+    /// Whether nobody may claim its jobs, or everybody may again.
+    pub paused: bool,
+    /// Who asks.
+    pub by: Name,
+    /// Why.
+    pub reason: Name,
+}
+
+/// Why a queue was left as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotPaused {
+    /// There is no queue of that name.
+    Unknown,
+    /// Its database did not take it.
+    Failed(Trouble),
 }
 
 /// Why a child was not restarted.

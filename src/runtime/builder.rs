@@ -17,9 +17,10 @@ use super::{
 use crate::{
     admin,
     config::{Config, ConfigError, Environment, Source},
-    db::{Backend, HealPool},
+    db::HealPool,
     http::{Identity, Unmatchable},
     metrics::Exporter,
+    store::Dialect,
 };
 
 /// Says what the runtime works with; [`start`](Self::start) starts it.
@@ -66,7 +67,7 @@ impl Builder {
 
     /// A pool to guard, under the name that `[pools.NAME]` has it. Requests of endpoints that name no pool are
     /// admitted by the first one.
-    pub fn pool<DB: Backend>(mut self, name: impl Into<Name>, pool: &HealPool<DB>) -> Self {
+    pub fn pool<DB: Dialect>(mut self, name: impl Into<Name>, pool: &HealPool<DB>) -> Self {
         self.pools.push((name.into(), Arc::new(pool.clone())));
         self
     }

@@ -9,6 +9,7 @@ use std::{
 use axum::{Router, extract::connect_info::IntoMakeServiceWithConnectInfo};
 use selfheal_actors::{
     alert::{self, Incidents},
+    batch_executor::journal::Journal,
     breaker::{Breaker, Breakers, Command},
     circuit::Circuit,
     fault::Fault,
@@ -27,7 +28,7 @@ use super::{
     wiring::{Pool, Running},
 };
 use crate::{
-    admin::{self, Health, ModeChange, NotOperated, NotRestarted, Reading},
+    admin::{self, Health, ModeChange, NotOperated, NotPaused, NotRestarted, QueuePause, Reading},
     config::Metrics,
     http::{ClientLayer, HealLayer, Optional},
     transition::{Rules, Unknown},
@@ -101,6 +102,13 @@ impl Heal {
     #[must_use]
     pub fn batch_size(&self, name: &str) -> Option<u32> {
         self.pool(name).map(|pool| pool.gate.params().batch)
+    }
+
+    /// The durable jobs in the database of the pool `name`. Used for the first time, they make their tables there, if
+    /// they are not there and the pool's role may.
+    #[must_use]
+    pub fn journal(&self, name: &str) -> Option<Arc<dyn Journal>> {
+        self.pool(name).map(|pool| Arc::clone(&pool.jobs) as Arc<dyn Journal>)
     }
 
     /// The circuit of the endpoint `name`: that of `[[endpoints]]` if one has that path, else one with the policy
@@ -227,7 +235,7 @@ impl Heal {
 
     fn admin_state(&self) -> admin::State {
         let (health, read, holders, config) = (self.clone(), self.clone(), self.clone(), self.clone());
-        let operate = self.clone();
+        let (operate, pausing) = (self.clone(), self.clone());
         let (set_mode, restart, exporter) = (self.clone(), self.clone(), Arc::clone(&self.0.parts.exporter));
         admin::State {
             access: Arc::clone(&self.0.parts.access),
@@ -241,6 +249,10 @@ impl Heal {
                 let heal = restart.clone();
                 Box::pin(async move { heal.restart_child(&id).await })
             }),
+            pause: Arc::new(move |pause| {
+                let heal = pausing.clone();
+                Box::pin(async move { heal.pause(pause).await })
+            }),
             operate: Arc::new(move |(name, command)| operate.operate(&name, &command)),
             render_metrics: Arc::new(move |reading| exporter.render(reading)),
         }
@@ -253,6 +265,21 @@ impl Heal {
         let breaker = found.ok_or(NotOperated::Unknown)?;
         breaker.operate(command).map_err(NotOperated::Illegal)?;
         Ok(breaker.shows())
+    }
+
+    /// A queue is that of every pool that has one of its name.
+    async fn pause(&self, pause: QueuePause) -> Result<(), NotPaused> {
+        let QueuePause { queue, paused, by, reason } = pause;
+        let mut known = false;
+        for pool in &self.0.parts.pools {
+            if pool.queues.load().iter().any(|shown| shown.name == queue) {
+                known = true;
+                let pausing =
+                    pool.jobs.pause(Name::clone(&queue), paused, Name::clone(&by), Name::clone(&reason));
+                pausing.await.map_err(|error| NotPaused::Failed(error.trouble))?;
+            }
+        }
+        if known { Ok(()) } else { Err(NotPaused::Unknown) }
     }
 
     fn health(&self) -> Health {

@@ -13,6 +13,7 @@ mod circuits;
 mod control_plane;
 mod guardian;
 mod handle;
+mod jobs;
 mod pool;
 mod pulse;
 mod reading;

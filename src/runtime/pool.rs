@@ -11,8 +11,14 @@ use selfheal_actors::{
 };
 use tokio::runtime::Handle;
 
-use super::server_probe::{self, Census, ServerProbe};
-use crate::db::{Backend, HealPool, Usage};
+use super::{
+    jobs::AnyJobs,
+    server_probe::{self, Census, ServerProbe},
+};
+use crate::{
+    db::{HealPool, Usage},
+    store::{Dialect, Jobs},
+};
 
 /// Implemented for the pools of all databases: the runtime holds several of different ones.
 pub(super) trait AnyPool: Send + Sync {
@@ -25,6 +31,8 @@ pub(super) trait AnyPool: Send + Sync {
     /// Whether there is a database server to be asked what it has left. A file has nobody to ask, and no
     /// connections to run out of.
     fn has_server(&self) -> bool;
+    /// The durable jobs in its database. Made once a pool.
+    fn jobs(&self) -> Arc<dyn AnyJobs>;
     /// The child that asks it.
     fn server_probe(
         &self,
@@ -34,7 +42,7 @@ pub(super) trait AnyPool: Send + Sync {
     ) -> ChildSpec;
 }
 
-impl<DB: Backend> AnyPool for HealPool<DB> {
+impl<DB: Dialect> AnyPool for HealPool<DB> {
     fn max(&self) -> u32 {
         Self::max(self)
     }
@@ -57,6 +65,10 @@ impl<DB: Backend> AnyPool for HealPool<DB> {
 
     fn has_server(&self) -> bool {
         DB::NAME != "SQLite"
+    }
+
+    fn jobs(&self) -> Arc<dyn AnyJobs> {
+        Arc::new(Jobs::of(self))
     }
 
     fn server_probe(

@@ -16,7 +16,10 @@ use super::{
     transitions::Transitions,
     wiring::{Parts, Pool, Running},
 };
-use crate::admin::{self, Child, Incident, Mail, Reading, Transition};
+use crate::{
+    admin::{self, Child, Incident, Mail, Reading, Transition},
+    store::Queue,
+};
 
 /// What a reading is taken from, without the guardian: whether the control plane runs is added by who has it.
 pub(super) struct Quick {
@@ -64,6 +67,7 @@ impl Quick {
             breakers: self.circuits.breakers.all().iter().map(|breaker| breaker.view()).collect(),
             label_overflow: self.circuits.breakers.overflow(),
             transitions: self.transitions.all().map(Transition::of).collect(),
+            queues: self.pools.iter().flat_map(queues).collect(),
             children,
             incidents: self.incidents.all().iter().map(|incident| Incident::of(incident, wall)).collect(),
         }
@@ -90,6 +94,10 @@ fn pool(of: &Pool) -> admin::Pool {
         open: of.pool.usage().size,
         server: of.census.load_full().map(|server| *server),
     }
+}
+
+fn queues(of: &Pool) -> Vec<(Name, Queue)> {
+    of.queues.load().iter().map(|queue| (Arc::clone(&of.name), queue.clone())).collect()
 }
 
 /// The runtime as it is now.

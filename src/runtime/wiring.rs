@@ -28,6 +28,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use selfheal_actors::{
     alarm::Alarm,
     alert::{self, Alert, Impact, Incidents},
@@ -47,6 +48,7 @@ use super::{
     builder::{Builder, StartError},
     circuits::Circuits,
     guardian::{Build, Failure, Guardian, Options},
+    jobs::AnyJobs,
     pool::AnyPool,
     pulse::Watched,
     reading,
@@ -58,6 +60,7 @@ use crate::{
     config::Config,
     http::{self, Affected, Endpoints, Felt, Jitter, Registry},
     metrics::Exporter,
+    store::Queue,
 };
 
 /// Signals that may wait for `alert`; what is pushed out is missing in an incident, and counted.
@@ -70,6 +73,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How often blind monitors are looked after, and how many times as often the metrics are kept up.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 const UPKEEP: u32 = 5;
+/// How often queues are looked at.
+const BOOKKEEPING: Duration = Duration::from_secs(2);
 
 const ROOT: &str = "root";
 const POOLS: &str = "pools";
@@ -107,6 +112,9 @@ pub(super) struct Pool {
     /// Where there is a server to be asked.
     pub(super) probe: Option<Mailbox<server_probe::Message>>,
     pub(super) impact: Impact,
+    pub(super) jobs: Arc<dyn AnyJobs>,
+    /// Its queues, as they were a moment ago.
+    pub(super) queues: Arc<ArcSwap<Vec<Queue>>>,
 }
 
 /// All parts, running.
@@ -116,6 +124,7 @@ pub(super) struct Running {
     pub(super) draining: AtomicBool,
     /// Called off with it.
     _housekeeping: Alarm,
+    _bookkeeping: Alarm,
 }
 
 impl Parts {
@@ -274,7 +283,8 @@ impl Around<'_> {
         let mailbox = Mailbox::new(format!("pool-monitor:{name}"), MONITOR_MAILBOX);
         let impact = self.incidents.impact(&format!("pool:{name}"));
         let probe = pool.has_server().then(|| Mailbox::new(format!("server-probe:{name}"), PROBE_MAILBOX));
-        Pool { name, pool, gate, monitor, mailbox, census: Census::default(), probe, impact }
+        let (jobs, queues) = (pool.jobs(), Arc::default());
+        Pool { name, pool, gate, monitor, mailbox, census: Census::default(), probe, impact, jobs, queues }
     }
 
     fn watched(&self, name: &Name, gate: &Gate, pool: &Arc<dyn AnyPool>) -> pool_monitor::Pool {
@@ -368,7 +378,9 @@ pub(super) async fn start(parts: Parts) -> Result<Running, NotUp> {
         false => Guardian::start(parts.tree(), options).await?,
     };
     let housekeeping = Handle::current().spawn(keep_house(&parts)).into();
-    Ok(Running { parts, guardian, draining: AtomicBool::new(false), _housekeeping: housekeeping })
+    let bookkeeping = Handle::current().spawn(keep_books(parts.pools.clone())).into();
+    let draining = AtomicBool::new(false);
+    Ok(Running { parts, guardian, draining, _housekeeping: housekeeping, _bookkeeping: bookkeeping })
 }
 
 /// Nobody is left to read a mailbox by then, so the incidents are told directly.
@@ -399,6 +411,20 @@ fn keep_house(parts: &Parts) -> impl Future<Output = ()> + Send + use<> {
             transitions.tick();
             if beat.is_multiple_of(UPKEEP) {
                 exporter.upkeep(&quick.read());
+            }
+        }
+    }
+}
+
+/// Looks at the queues, so that whoever asks about them is answered from memory. By itself: a database that does not
+/// answer must not keep the house waiting.
+async fn keep_books(pools: Vec<Pool>) {
+    loop {
+        tokio::time::sleep(BOOKKEEPING).await;
+        for pool in pools.iter().filter(|pool| pool.jobs.is_used()) {
+            // What is shown stays as it was while the database is away, which is told elsewhere.
+            if let Ok(queues) = pool.jobs.tidy().await {
+                pool.queues.store(Arc::new(queues));
             }
         }
     }

@@ -61,6 +61,12 @@ impl<DB: Dialect> Jobs<DB> {
         self.0.accepts.ready().await
     }
 
+    /// Whether anybody has used them in this process: until then they have no connections.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.0.accepts.is_ready() || self.0.works.is_ready()
+    }
+
     /// All queues that ever had a job, by name.
     ///
     /// # Errors

@@ -103,6 +103,11 @@ impl<DB: Dialect> Writer<DB> {
         answer.await.map_err(|_| trouble::silent())
     }
 
+    /// Whether the tables are known to be there.
+    pub(super) fn is_ready(&self) -> bool {
+        self.0.ready.load(Ordering::Acquire)
+    }
+
     /// Sees to it that the tables are there.
     pub(super) async fn ready(&self) -> Outcome<()> {
         if self.0.ready.load(Ordering::Acquire) {

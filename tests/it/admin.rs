@@ -18,8 +18,8 @@ use axum::{
 use parking_lot::Mutex;
 use selfheal::{
     admin::{
-        self, Access, Child, Health, Mail, ModeChange, NotOperated, NotRestarted, Pool, Reading, Server,
-        State, Token,
+        self, Access, Child, Health, Mail, ModeChange, NotOperated, NotPaused, NotRestarted, Pool, Reading,
+        Server, State, Token,
     },
     metrics::Exporter,
 };
@@ -78,6 +78,7 @@ fn reading(gate: &Gate) -> Reading {
         incidents: Vec::new(),
         transitions: Vec::new(),
         breakers: Vec::new(),
+        queues: Vec::new(),
         label_overflow: 0,
     }
 }
@@ -133,6 +134,7 @@ fn desk(access: Access, guard_metrics: bool) -> Desk {
                 Box::pin(async move { if known { Ok(()) } else { Err(NotRestarted::Unknown) } })
             }
         }),
+        pause: Arc::new(|_| Box::pin(async { Err(NotPaused::Unknown) })),
         operate: Arc::new({
             let circuits = circuits.clone();
             move |(name, command)| {

@@ -23,6 +23,7 @@ mod lookup;
 mod loop_of_healing;
 mod pool_exhaustion;
 mod pool_exhaustion_drill;
+mod queues;
 mod serve;
 mod simulate_breaker;
 mod simulate_plan;

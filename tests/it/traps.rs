@@ -46,6 +46,7 @@ fn reading(breakers: &Breakers) -> Reading {
         breakers: breakers.all().iter().map(Breaker::view).collect(),
         label_overflow: 0,
         transitions: Vec::new(),
+        queues: Vec::new(),
     }
 }
 

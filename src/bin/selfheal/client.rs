@@ -106,6 +106,29 @@ pub(crate) fn breakers(service: &Service) -> Outcome {
     show(service, "/breakers", breaker_table)
 }
 
+/// `selfheal queues`
+pub(crate) fn queues(service: &Service) -> Outcome {
+    show(service, "/queues", |answer| {
+        let mut table = Table::new([
+            "queue", "pool", "pending", "leased", "oldest", "accepted", "done", "dead", "paused",
+        ]);
+        for queue in list(&answer["queues"]) {
+            table.row([
+                text(&queue["name"]),
+                text(&queue["pool"]),
+                text(&queue["pending"]),
+                text(&queue["leased"]),
+                seconds(&queue["oldest_age_seconds"]),
+                text(&queue["accepted"]),
+                text(&queue["done"]),
+                text(&queue["dead"]),
+                text(&queue["paused"]),
+            ]);
+        }
+        table.to_string()
+    })
+}
+
 /// `selfheal incidents`
 pub(crate) fn incidents(service: &Service) -> Outcome {
     show(service, "/incidents", |answer| incident_table(list(&answer["incidents"])))

@@ -52,6 +52,8 @@ enum Command {
     Pools(client::Pools),
     /// Show the circuits of a running service.
     Breakers(client::Service),
+    /// Show the queues of durable jobs of a running service.
+    Queues(client::Service),
     /// Show the incidents of a running service, newest first.
     Incidents(client::Service),
     /// Show the supervised children of a running service.
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Command::Status(service) => client::status(&service),
         Command::Pools(args) => client::pools(&args),
         Command::Breakers(service) => client::breakers(&service),
+        Command::Queues(service) => client::queues(&service),
         Command::Incidents(service) => client::incidents(&service),
         Command::Children(service) => client::children(&service),
         Command::Mode(args) => client::mode(&args),

@@ -1,0 +1,71 @@
+//! The queues of durable jobs, as an operator of a running service sees and stops them.
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::ConnectInfo,
+    http::{Method, Request},
+};
+use selfheal::{
+    Heal, SqliteHealPool,
+    batch_executor::journal::{Claim, NewJob},
+    config::{Config, Source},
+};
+use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+
+use crate::{guarded::eventually, support::send};
+
+const QUEUES: &str = "/admin/self-healing/api/v1/queues";
+
+async fn ask(app: &Router, method: Method, path: &str, body: Value) -> (u16, Value) {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost")
+        .header("origin", "http://localhost")
+        .body(Body::from(body.to_string()))
+        .expect("a request");
+    request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 4711))));
+    let reply = send(app, request).await;
+    (reply.status().as_u16(), reply.json())
+}
+
+#[tokio::test]
+async fn a_queue_is_shown_paused_and_let_go_on() {
+    let file = std::env::temp_dir().join(format!("selfheal-queues-{}.db", fastrand::u64(..)));
+    let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
+    let pool = SqliteHealPool::builder().max(2).connect_with(options).await.expect("a file");
+    let config = Config::load(&Source::text("test", "[pools.main]\n")).expect("it is valid");
+    let heal = Heal::builder().config(config).pool("main", &pool).start().await.expect("it starts");
+    let app = heal.admin_router();
+    let (status, none) = ask(&app, Method::GET, QUEUES, Value::Null).await;
+    assert_eq!((status, &none["queues"]), (200, &json!([])), "nobody has used it");
+
+    let jobs = heal.journal("main").expect("the pool's");
+    jobs.accept(vec![NewJob::new("mail", *b"{}"), NewJob::new("mail", *b"{}")])
+        .await
+        .expect("they are accepted");
+    eventually("shown", || heal.reading().queues.iter().any(|(_, queue)| queue.accepted == 2)).await;
+    let (_, shown) = ask(&app, Method::GET, QUEUES, Value::Null).await;
+    let mail = &shown["queues"][0];
+    assert_eq!((&mail["name"], &mail["pool"], &mail["depth"]), (&json!("mail"), &json!("main"), &json!(2)));
+
+    let mail = format!("{QUEUES}/mail");
+    let queues = ["mail".into()];
+    let claim = Claim { queues: &queues, limit: 1, ttl: Duration::from_secs(30) };
+    let (status, refused) = ask(&app, Method::POST, &mail, json!({ "action": "pause" })).await;
+    assert_eq!(status, 422, "what stays says why: {refused}");
+    let pause = json!({ "action": "pause", "reason": "the printer is on fire" });
+    assert_eq!(ask(&app, Method::POST, &mail, pause.clone()).await.0, 200);
+    assert_eq!(jobs.claim(&claim).await.expect("it claims").len(), 0, "it is paused");
+    assert_eq!(ask(&app, Method::POST, &mail, json!({ "action": "resume" })).await.0, 200);
+    assert_eq!(jobs.claim(&claim).await.expect("it claims").len(), 1, "it goes on");
+    assert_eq!(ask(&app, Method::POST, &format!("{QUEUES}/nothing"), pause).await.0, 404);
+
+    heal.shutdown().await;
+    pool.close().await;
+    std::fs::remove_file(&file).expect("it was there");
+}
