@@ -9,6 +9,7 @@ use std::{error::Error, fmt, io, time::Duration};
 
 use axum::response::{IntoResponse, Response};
 use selfheal_actors::{
+    batch_executor::journal::{JournalError, Trouble},
     breaker::{self, Rejection},
     error_class::ErrorClass,
     gate::{Reason, Refusal},
@@ -114,6 +115,9 @@ fn known(error: &(dyn Error + 'static)) -> Option<Problem> {
     if let Some(blocked) = error.downcast_ref::<Blocked>() {
         return Some(Problem::new(Code::TransitionBlocked).saying(blocked.to_string()).refused());
     }
+    if let Some(error) = error.downcast_ref::<JournalError>() {
+        return Some(by_journal(error.trouble));
+    }
     match error.downcast_ref::<db::Error>() {
         Some(db::Error::Refused(refusal)) => Some(refused(refusal)),
         Some(db::Error::Sqlx(error)) => by_database(error),
@@ -145,6 +149,18 @@ fn by_database(error: &sqlx::Error) -> Option<Problem> {
         (None, ErrorClass::Permanent | ErrorClass::Unknown) => return None,
     };
     Some(problem.of_class(class))
+}
+
+/// What could not be written down was not accepted, and the caller is told so: never a 202.
+fn by_journal(trouble: Trouble) -> Problem {
+    let (code, class) = match trouble {
+        Trouble::Down | Trouble::Full | Trouble::ReadOnly => (Code::StoreDown, ErrorClass::Transient),
+        Trouble::Busy => (Code::StoreDown, ErrorClass::Overload),
+        // Nobody knows: only who has a key may ask again.
+        Trouble::Unknown => (Code::StoreDown, ErrorClass::Interrupted),
+        Trouble::Refused => (Code::Internal, ErrorClass::Permanent),
+    };
+    Problem::from(code).of_class(class)
 }
 
 /// What the server says about itself, not about the statement.
@@ -240,6 +256,15 @@ mod tests {
         assert_eq!(error, "PROMOTED → SPAM_REVIEW is not allowed: PROMOTED may become COMPLETED");
         assert!(!code.is_temporary(), "coming back would meet the same refusal");
         assert_eq!(self::code(transition::Error::Missing), Code::Internal);
+    }
+
+    #[test]
+    fn what_could_not_be_written_down_is_told_and_may_be_asked_for_again() {
+        for &trouble in Trouble::ALL {
+            let code = code(JournalError { trouble, source: None });
+            assert_eq!(code == Code::StoreDown, trouble.passes(), "{trouble}");
+            assert_eq!(code == Code::Internal, !trouble.passes(), "{trouble}");
+        }
     }
 
     #[test]
