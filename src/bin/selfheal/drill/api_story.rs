@@ -1,24 +1,18 @@
 //! Tells the drill of failing API calls to a person.
 
-use std::{
-    fmt::Write as _,
-    time::{Duration, SystemTime},
-};
+use std::fmt::Write as _;
 
 use super::{
     api::Told,
     api_caller::Called,
     api_figures::{Figures, Group, Scenario, With, Without},
+    timeline::{Moment, of_the_log, timeline, verdict},
 };
-use crate::log::time_of_day;
 
 /// So many lines of the runtime are told.
 const LINES_TOLD: usize = 40;
 /// The width of a column of the outcome table.
 const COLUMN: usize = 46;
-
-/// A moment, in milliseconds from the start of the run, and what happened then.
-type Moment = (i64, String);
 
 /// The whole story.
 pub(super) fn tell(told: &Told) -> String {
@@ -27,29 +21,14 @@ pub(super) fn tell(told: &Told) -> String {
     timeline(&mut text, told.called_without, callers(&without.scenarios));
     text.push_str(&format!("\nWith self-healing (mode {})\n", with.mode));
     let mut moments = callers(&with.scenarios);
-    moments
-        .extend(told.said.iter().take(LINES_TOLD).map(|(at, words)| (*at, format!("[SELF-HEAL] {words}"))));
+    moments.extend(of_the_log(&told.said, LINES_TOLD));
     moments.extend(circuit(with));
     timeline(&mut text, told.called_with, moments);
     text.push('\n');
     outcome(&mut text, without, with);
     text.push('\n');
-    if missed.is_empty() {
-        text.push_str("✅ Every promise was kept.\n");
-    }
-    for promise in missed {
-        text.push_str(&format!("❌ {promise}\n"));
-    }
+    verdict(&mut text, missed);
     text
-}
-
-fn timeline(text: &mut String, start: SystemTime, mut moments: Vec<Moment>) {
-    moments.sort_by_key(|(at, _)| *at);
-    for (at, what) in moments {
-        let at = start + Duration::from_millis(at.unsigned_abs());
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{} - {what}", time_of_day(at));
-    }
 }
 
 /// What each caller does and sees.

@@ -15,6 +15,7 @@ mod pool;
 mod processes;
 mod service;
 mod story;
+mod timeline;
 mod transitions;
 mod transitions_figures;
 mod transitions_lab;

@@ -1,15 +1,13 @@
 //! Tells a drill to a person: what happened when, and how the two runs compare.
 
-use std::{
-    fmt::Write as _,
-    time::{Duration, SystemTime},
-};
+use std::{fmt::Write as _, time::SystemTime};
 
 use super::{
     figures::{Callers, Figures, With, Without},
     load::DASHBOARDS,
+    timeline::{Moment, of_the_log, timeline, verdict},
 };
-use crate::{desk::PANELS, log::time_of_day};
+use crate::desk::PANELS;
 
 /// So many lines of the runtime are told; an incident has six.
 const LINES_TOLD: usize = 30;
@@ -38,26 +36,8 @@ pub(crate) fn tell(told: &Told) -> String {
     text.push('\n');
     text.push_str(&outcome(without, with));
     text.push('\n');
-    if missed.is_empty() {
-        text.push_str("✅ Every promise was kept.\n");
-    }
-    for promise in missed {
-        text.push_str(&format!("❌ {promise}\n"));
-    }
+    verdict(&mut text, missed);
     text
-}
-
-/// A moment, in milliseconds from the first click, and what happened then.
-type Moment = (i64, String);
-
-fn timeline(text: &mut String, clicked: SystemTime, mut moments: Vec<Moment>) {
-    moments.sort_by_key(|(at, _)| *at);
-    for (at, what) in moments {
-        let span = Duration::from_millis(at.unsigned_abs());
-        let moment = if at < 0 { clicked - span } else { clicked + span };
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{} - {what}", time_of_day(moment));
-    }
 }
 
 fn opening() -> Vec<Moment> {
@@ -84,7 +64,7 @@ fn moments_without(run: &Without) -> Vec<Moment> {
 
 fn moments_with(run: &With, said: &[Moment]) -> Vec<Moment> {
     let mut moments = opening();
-    moments.extend(said.iter().take(LINES_TOLD).map(|(at, words)| (*at, format!("[SELF-HEAL] {words}"))));
+    moments.extend(of_the_log(said, LINES_TOLD));
     let mut tell = |at: Option<i64>, what: String| moments.extend(at.map(|at| (at, what)));
     tell(run.first_shed_ms, "First non-critical request is told to come back later".to_owned());
     let Callers { dashboards, last_dashboard_ms, .. } = &run.callers;
@@ -183,6 +163,8 @@ fn seconds(ms: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{super::figures::*, *};
 
     fn run(ok: usize, completed: usize) -> Callers {

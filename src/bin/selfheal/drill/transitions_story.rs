@@ -1,24 +1,18 @@
 //! Tells the drill of invalid transitions to a person.
 
-use std::{
-    fmt::Write as _,
-    time::{Duration, SystemTime},
-};
+use std::fmt::Write as _;
 
 use super::{
+    timeline::{Moment, of_the_log, timeline, verdict},
     transitions::Told,
     transitions_figures::{Figures, Run, Scan, With},
     transitions_race::{Race, WRITERS, Writers},
 };
-use crate::log::time_of_day;
 
 /// So many lines of the runtime are told.
 const LINES_TOLD: usize = 40;
 /// The width of a column of the outcome table.
 const COLUMN: usize = 46;
-
-/// A moment, in milliseconds from the click, and what happened then.
-type Moment = (i64, String);
 
 /// The whole story.
 pub(super) fn tell(told: &Told) -> String {
@@ -27,28 +21,13 @@ pub(super) fn tell(told: &Told) -> String {
     timeline(&mut text, told.clicked_without, moments_without(without));
     text.push_str(&format!("\nWith self-healing (mode {})\n", with.mode));
     let mut moments = moments_with(with);
-    moments
-        .extend(told.said.iter().take(LINES_TOLD).map(|(at, words)| (*at, format!("[SELF-HEAL] {words}"))));
+    moments.extend(of_the_log(&told.said, LINES_TOLD));
     timeline(&mut text, told.clicked_with, moments);
     text.push_str(&format!("{}\n\n", raced(&with.run.race, with.trigger)));
     outcome(&mut text, without, with);
     text.push('\n');
-    if missed.is_empty() {
-        text.push_str("✅ Every promise was kept.\n");
-    }
-    for promise in missed {
-        text.push_str(&format!("❌ {promise}\n"));
-    }
+    verdict(&mut text, missed);
     text
-}
-
-fn timeline(text: &mut String, start: SystemTime, mut moments: Vec<Moment>) {
-    moments.sort_by_key(|(at, _)| *at);
-    for (at, what) in moments {
-        let at = start + Duration::from_millis(at.unsigned_abs());
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{} - {what}", time_of_day(at));
-    }
 }
 
 fn moments_without(run: &Run) -> Vec<Moment> {
