@@ -6,22 +6,28 @@ use std::process::Command;
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 
-use crate::server::{SLOTS, server};
+use crate::server::{Database, SLOTS, server};
+
+/// Runs `selfheal drill` with `which` on a database. Whether it says that it has passed, and its figures.
+pub(crate) async fn drill(database: &Database, which: &'static [&'static str]) -> (bool, Value) {
+    let url = database.url();
+    let drill = tokio::task::spawn_blocking(move || {
+        let mut drill = Command::new(env!("CARGO_BIN_EXE_selfheal"));
+        drill.arg("drill").args(which).args(["--json", "--database-url", &url]);
+        drill.output().expect("the binary runs")
+    });
+    let output = drill.await.expect("no panic");
+    let talk = String::from_utf8_lossy(&output.stderr);
+    let figures = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {talk}"));
+    (output.status.success(), figures)
+}
 
 #[tokio::test]
 async fn a_dashboard_exhausts_the_server_and_the_healed_service_loses_nothing() {
     let Some(server) = server() else { return };
     // The drill takes every slot that there is.
     let database = server.alone().await;
-    let url = database.url();
-    let drill = tokio::task::spawn_blocking(move || {
-        let mut drill = Command::new(env!("CARGO_BIN_EXE_selfheal"));
-        drill.args(["drill", "pool", "--json", "--database-url", &url]).output().expect("the binary runs")
-    });
-    let output = drill.await.expect("no panic");
-    let talk = String::from_utf8_lossy(&output.stderr);
-    let figures: Value =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {talk}"));
+    let (passed, figures) = drill(&database, &["pool"]).await;
 
     assert!(figures["database"].as_str().is_some_and(|name| name.starts_with("postgresql 1")), "{figures}");
     let without = &figures["without"];
@@ -38,7 +44,7 @@ async fn a_dashboard_exhausts_the_server_and_the_healed_service_loses_nothing() 
     }
     assert!(with["limit"].as_u64() < Some(u64::from(SLOTS)), "the gate leaves room for others: {with}");
     assert_eq!(figures["passed"], true, "{figures}");
-    assert!(output.status.success());
+    assert!(passed);
 
     let mut connection = PgConnection::connect_with(&database.options()).await.expect("a slot");
     let left = "select count(*) from pg_namespace where nspname like 'selfheal_drill%'";
@@ -50,15 +56,7 @@ async fn a_dashboard_exhausts_the_server_and_the_healed_service_loses_nothing() 
 async fn api_calls_fail_and_on_a_real_server_too_every_caller_sees_data() {
     let Some(server) = server() else { return };
     let database = server.alone().await;
-    let url = database.url();
-    let drill = tokio::task::spawn_blocking(move || {
-        let mut drill = Command::new(env!("CARGO_BIN_EXE_selfheal"));
-        drill.args(["drill", "api", "--json", "--database-url", &url]).output().expect("the binary runs")
-    });
-    let output = drill.await.expect("no panic");
-    let talk = String::from_utf8_lossy(&output.stderr);
-    let figures: Value =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {talk}"));
+    let (passed, figures) = drill(&database, &["api"]).await;
 
     assert!(figures["database"].as_str().is_some_and(|name| name.starts_with("postgresql 1")), "{figures}");
     let scenarios = |run: &str| figures[run]["scenarios"].as_array().cloned().expect("a list");
@@ -71,7 +69,7 @@ async fn api_calls_fail_and_on_a_real_server_too_every_caller_sees_data() {
     }
     assert_eq!((&figures["with"]["non_json"], &figures["with"]["lost"]), (&0.into(), &0.into()), "{figures}");
     assert_eq!((&figures["missed"], &figures["passed"]), (&serde_json::json!([]), &true.into()), "{figures}");
-    assert!(output.status.success());
+    assert!(passed);
 }
 
 /// Also when one of the writers goes past the service, to a database that holds to the table itself.
@@ -79,18 +77,7 @@ async fn api_calls_fail_and_on_a_real_server_too_every_caller_sees_data() {
 async fn no_status_is_ever_invalid_whoever_writes() {
     let Some(server) = server() else { return };
     let database = server.database().await;
-    let url = database.url();
-    let drill = tokio::task::spawn_blocking(move || {
-        let mut drill = Command::new(env!("CARGO_BIN_EXE_selfheal"));
-        drill
-            .args(["drill", "transitions", "--json", "--database-url", &url])
-            .output()
-            .expect("the binary runs")
-    });
-    let output = drill.await.expect("no panic");
-    let talk = String::from_utf8_lossy(&output.stderr);
-    let figures: Value =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {talk}"));
+    let (passed, figures) = drill(&database, &["transitions"]).await;
     let (without, with) = (&figures["without"], &figures["with"]);
     assert!(without["invalid"].as_i64() > Some(5), "{without}");
     assert_eq!((&without["bypass"]["refused"], &with["trigger"]), (&0.into(), &true.into()), "{figures}");
@@ -99,5 +86,5 @@ async fn no_status_is_ever_invalid_whoever_writes() {
     }
     assert!(with["bypass"]["refused"].as_i64() > Some(0), "the database refuses by itself: {with}");
     assert_eq!(figures["passed"], true, "{figures}");
-    assert!(output.status.success());
+    assert!(passed);
 }

@@ -1,13 +1,11 @@
 //! Pools of several processes on one server.
 
-use std::process::Command;
-
 use selfheal::db::{PgHealPool, Probe};
 use selfheal_actors::signal::Signals;
-use serde_json::Value;
 use sqlx::{Connection as _, PgConnection, Postgres};
 
 use crate::{
+    drill::drill,
     guarded::{eventually, guard, patient},
     server::{Database, SLOTS, server},
 };
@@ -114,18 +112,7 @@ async fn quiet(database: &Database) {
 async fn two_processes_share_a_server_and_nobody_hears_that_it_is_full() {
     let Some(server) = server() else { return };
     let database = server.alone().await;
-    let url = database.url();
-    let drill = tokio::task::spawn_blocking(move || {
-        let mut drill = Command::new(env!("CARGO_BIN_EXE_selfheal"));
-        drill
-            .args(["drill", "pool", "--processes", "2", "--json", "--database-url", &url])
-            .output()
-            .expect("the binary runs")
-    });
-    let output = drill.await.expect("no panic");
-    let talk = String::from_utf8_lossy(&output.stderr);
-    let figures: Value =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {talk}"));
+    let (passed, figures) = drill(&database, &["pool", "--processes", "2"]).await;
     println!("{figures}");
     assert_eq!(figures["slots"], SLOTS);
     assert_eq!(figures["no_connection"], 0, "{figures}");
@@ -137,5 +124,5 @@ async fn two_processes_share_a_server_and_nobody_hears_that_it_is_full() {
     for share in shares {
         assert!(share["limit"].as_f64().is_some_and(|limit| (20.0..75.0).contains(&limit)), "{figures}");
     }
-    assert_eq!(output.status.success(), figures["passed"] == true, "{figures}");
+    assert_eq!(passed, figures["passed"] == true, "{figures}");
 }
