@@ -3,8 +3,9 @@
 //!
 //! What rises and falls with the load says little, so the service is measured *at rest*: once after a quarter of the
 //! time, when every cache and every table has what it will ever have, and once at the end. Tasks, open files, series
-//! and whatever waits must then be what they were. Memory never rests, so it is read each second under load in
-//! between, and a straight line is laid through it by least squares.
+//! and whatever waits must then be what they were, and the heap must have no more bytes in use. What the process has
+//! of the system's memory never rests, so it is read each second under load in between, and a straight line is laid
+//! through it by least squares: it is the heap in use, and what the allocator keeps of pages that are not full.
 //!
 //! The attackers live in the same process and are part of what is measured; they keep nothing.
 
@@ -32,8 +33,13 @@ use tokio::{
     task::JoinSet,
 };
 
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
 use crate::{guarded::seed, server::server};
 use attack::{Attack, ask};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
 const CONFIG: &str = r#"
 [pools.main]
@@ -58,12 +64,15 @@ deadline = "50ms"
 const CONNECTIONS: u32 = 8;
 /// How many attackers come at once.
 const ATTACKERS: usize = 32;
+const MIB: f64 = 1_048_576.0;
 /// A growth that an hour may show. What a list with a bound still gains until it is full has been gained by then.
-const MOST_AN_HOUR: f64 = 1_048_576.0;
+const MOST_AN_HOUR: f64 = MIB;
 /// A growth that a shorter run may show in all: it is told from noise by no more than this.
-const MOST_IN_SHORT: f64 = 4.0 * 1_048_576.0;
+const MOST_IN_SHORT: f64 = 4.0 * MIB;
 /// Series that may appear late: a reason that had not come up yet. The attackers' paths and users would add thousands.
 const NEW_SERIES: usize = 16;
+/// Bytes in use that may be more at rest: buffers that one of many threads keeps, a path that is a little longer.
+const MORE_HEAP: usize = 256 * 1024;
 const LONG: Duration = Duration::from_secs(30 * 60);
 
 #[test]
@@ -90,21 +99,10 @@ fn a_service_under_attack_grows_in_nothing() {
     sent += attack(end);
     let samples = watch.join().expect("no panic");
     let after = attackers.block_on(service.at_rest());
-    let rise = slope(&samples);
-    let grown = rise * (lasts * 3 / 4).as_secs_f64();
     println!("after {lasts:?}, at rest: {after:?}; in all {sent}");
-    println!(
-        "memory: {} samples, last {:.1} MiB; {:+.2} MiB an hour, {:+.3} MiB over the time measured",
-        samples.len(),
-        samples.last().map_or(0.0, |(_, bytes)| bytes / 1_048_576.0),
-        rise * 3_600.0 / 1_048_576.0,
-        grown / 1_048_576.0,
-    );
-    // What fills up to a bound rises ever less; what leaks goes on as it began.
-    let third = samples.len().div_ceil(3).max(1);
-    let thirds: Vec<_> =
-        samples.chunks(third).map(|part| format!("{:+.2}", slope(part) * 3_600.0 / 1_048_576.0)).collect();
-    println!("memory, MiB an hour, by thirds of that time: {}", thirds.join(", "));
+    let rise = tell("memory of the process", &samples, |sample| sample.resident);
+    tell("heap in use", &samples, |sample| sample.in_use);
+    let grown = rise * (lasts * 3 / 4).as_secs_f64();
 
     after.is_no_more_than(before);
     match lasts >= LONG {
@@ -143,6 +141,8 @@ struct AtRest {
     files: usize,
     connections: u32,
     series: usize,
+    /// Bytes of the heap that are in use.
+    heap: usize,
     /// Messages that wait for an actor, requests in flight, and callers who wait.
     waiting: (usize, usize, u32),
 }
@@ -150,9 +150,10 @@ struct AtRest {
 impl AtRest {
     /// Files and connections may have become fewer: an idle connection is closed after a while.
     fn is_no_more_than(self, before: Self) {
-        let Self { tasks, files, connections, series, waiting } = self;
+        let Self { tasks, files, connections, series, heap, waiting } = self;
         assert_eq!((tasks, waiting), (before.tasks, before.waiting));
         assert!(series <= before.series + NEW_SERIES, "{self:?}, after {before:?}");
+        assert!(heap <= before.heap + MORE_HEAP, "{self:?}, after {before:?}");
         assert!(files <= before.files && connections <= before.connections, "{self:?}, after {before:?}");
     }
 }
@@ -182,7 +183,8 @@ impl Service {
         for _ in 0..60 {
             tokio::time::sleep(Duration::from_millis(500)).await;
             let now = self.count().await;
-            if now == last && now.waiting == (0, 0, 0) {
+            // The heap is what it is once nothing else changes: what was asked of the service is in it.
+            if (AtRest { heap: 0, ..now }) == (AtRest { heap: 0, ..last }) && now.waiting == (0, 0, 0) {
                 return now;
             }
             last = now;
@@ -204,6 +206,7 @@ impl Service {
             files,
             connections: self.pool.usage().size,
             series,
+            heap: in_use(),
             waiting: (mail, stats.in_flight, stats.waiting_in_all()),
         }
     }
@@ -257,14 +260,45 @@ async fn panics() -> &'static str {
     std::panic::resume_unwind(Box::new("planted"))
 }
 
-/// Resident bytes, each second until `end`.
-fn memory(clock: &Clock, end: Tick) -> Vec<(f64, f64)> {
+/// What was seen of memory at one moment.
+struct Sample {
+    seconds: f64,
+    resident: f64,
+    in_use: f64,
+}
+
+/// Bytes, each second until `end`.
+fn memory(clock: &Clock, end: Tick) -> Vec<Sample> {
     let (began, mut samples) = (clock.now(), Vec::new());
     while clock.now() < end {
         std::thread::sleep(Duration::from_secs(1));
-        samples.push((clock.now().since(began).as_secs_f64(), resident()));
+        let seconds = clock.now().since(began).as_secs_f64();
+        samples.push(Sample { seconds, resident: resident(), in_use: in_use() as f64 });
     }
     samples
+}
+
+/// Says how much of something there was and how fast it rose, in bytes a second, which it returns.
+fn tell(what: &str, samples: &[Sample], of: fn(&Sample) -> f64) -> f64 {
+    let points: Vec<_> = samples.iter().map(|sample| (sample.seconds, of(sample))).collect();
+    let an_hour = |points: &[_]| format!("{:+.2}", slope(points) * 3_600.0 / MIB);
+    // What fills up to a bound rises ever less; what leaks goes on as it began.
+    let third = points.len().div_ceil(3).max(1);
+    let thirds: Vec<_> = points.chunks(third).map(an_hour).collect();
+    println!(
+        "{what}: {} samples, last {:.1} MiB; {} MiB an hour, by thirds of that time {}",
+        points.len(),
+        points.last().map_or(0.0, |(_, bytes)| bytes / MIB),
+        an_hour(&points),
+        thirds.join(", "),
+    );
+    slope(&points)
+}
+
+/// Bytes of the heap that are in use, in the whole process.
+fn in_use() -> usize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated.saturating_sub(stats.bytes_deallocated)
 }
 
 /// The second number of statm is pages; they have 4 KiB wherever this runs.
