@@ -178,7 +178,7 @@ impl Core {
             real_in_use: self.machine.in_use(),
             waiting: machine.waiting(),
             parked: machine.parked(),
-            waiting_since,
+            pressed_since: machine.pressed_since(),
             critical_waiting_since: machine.critical_waiting_since(),
             oldest_wait: waiting_since.map_or(Duration::ZERO, |since| machine.now.since(since)),
             in_flight: machine.in_flight(),

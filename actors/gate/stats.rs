@@ -26,8 +26,9 @@ pub struct Stats {
     pub waiting: ByClass<u32>,
     /// Those that wait for one of their own user's connections.
     pub parked: u32,
-    /// Since when the one who waits longest has waited, deferred work aside.
-    pub waiting_since: Option<Tick>,
+    /// Since when somebody's wait is pressure: at once, but for work that may be shed only once it has lasted
+    /// [`standing`](crate::gate::Policy::standing). May lie ahead.
+    pub pressed_since: Option<Tick>,
     /// Since when the critical one who waits longest has waited.
     pub critical_waiting_since: Option<Tick>,
     /// For how long the one who waits longest has waited, deferred work aside.

@@ -89,7 +89,16 @@ impl Machine {
         self.since(|class| class != Class::Background)
     }
 
-    /// The same of critical work alone.
+    /// Since when somebody's wait is pressure. Whoever may be shed is there to wait for the others: their wait counts
+    /// from the moment at which it has lasted as long as a queue that stands, which may lie ahead.
+    #[must_use]
+    pub fn pressed_since(&self) -> Option<Tick> {
+        let waits = self.since(|class| matches!(class, Class::Critical | Class::Normal));
+        let stands = self.since(|class| class == Class::Sheddable).map(|since| since + self.policy.standing);
+        waits.into_iter().chain(stands).min()
+    }
+
+    /// Since when the critical one who waits longest has waited.
     #[must_use]
     pub fn critical_waiting_since(&self) -> Option<Tick> {
         self.since(|class| class == Class::Critical)

@@ -24,8 +24,8 @@ pub struct Sample {
     pub waiting: u32,
     /// Of these, how many are class critical.
     pub waiting_critical: u32,
-    /// Since when the one of them who waits longest has waited. `None` if nobody knows: then since somebody
-    /// was first seen to wait.
+    /// Since when the one of them who waits longest has waited, or from when on that counts, which may lie ahead.
+    /// `None` if nobody knows: then since somebody was first seen to wait.
     pub waiting_since: Option<Tick>,
     /// Since when the critical one who waits longest has waited; `None` if none does, or nobody knows.
     pub critical_waiting_since: Option<Tick>,

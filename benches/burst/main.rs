@@ -104,7 +104,7 @@ fn burst(heal: &Heal, gate: &Gate, clock: &Clock, seen: &mut Seen) -> Result<(),
     seen.parked += usize::from(parked && held.len() == PERMITS as usize);
 
     let raised = wait(clock, || gate.params().shed)?;
-    let since = gate.stats().waiting_since.unwrap_or(came);
+    let since = gate.stats().pressed_since.unwrap_or(came);
     seen.warning.push(raised.since(came));
     seen.late.push(raised.since(since + UP));
     wait(clock, || clock.now() >= came + LASTS)?;

@@ -316,7 +316,7 @@ fn sample(gate: &Gate) -> Sample {
         max: stats.limit,
         waiting: stats.waiting_in_all() - background,
         waiting_critical: stats.waiting[Class::Critical.index()],
-        waiting_since: stats.waiting_since,
+        waiting_since: stats.pressed_since,
         critical_waiting_since: stats.critical_waiting_since,
     }
 }

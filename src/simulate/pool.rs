@@ -276,7 +276,7 @@ impl Machines {
             waiting: inside.saturating_add(self.outside.all),
             waiting_critical: of(Class::Critical).saturating_add(self.outside.critical),
             // How long those outside have waited, nobody says.
-            waiting_since: self.gate.waiting_since().filter(|_| self.outside.all == 0),
+            waiting_since: self.gate.pressed_since().filter(|_| self.outside.all == 0),
             critical_waiting_since: self.gate.critical_waiting_since(),
         }
     }

@@ -31,6 +31,7 @@ mod simulate_pool;
 mod simulate_retry;
 mod simulate_transition;
 mod status_transitions;
+mod steady_load;
 mod supervision;
 mod supervision_under_load;
 mod support;

@@ -31,6 +31,21 @@ fn at_warning_reports_are_shed_and_a_dashboard_that_is_inside_is_not() {
 }
 
 #[test]
+fn a_wait_is_pressure_at_once_and_that_of_reports_when_their_queue_stands() {
+    let mut pool = Pool::of(1);
+    pool.take(1);
+    parked(pool.loose(Class::Background));
+    assert_eq!(pool.machine.pressed_since(), None, "deferred work can wait");
+    let came = pool.now;
+    parked(pool.loose(Class::Sheddable));
+    assert_eq!(pool.machine.pressed_since(), Some(came + Duration::from_millis(100)));
+    pool.after(5);
+    parked(pool.loose(Class::Normal));
+    assert_eq!(pool.machine.pressed_since(), Some(pool.now));
+    assert_eq!(pool.machine.waiting_since(), Some(came));
+}
+
+#[test]
 fn ten_users_open_dashboards_of_160_queries_each_and_every_one_completes() {
     let mut pool = Pool::of(100);
     let dashboards: Vec<JobId> = (0..10)
