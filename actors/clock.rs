@@ -108,10 +108,11 @@ impl Clock {
 
     /// The present moment.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the one place where the monotonic clock is read")]
+    #[inline]
+    #[expect(clippy::disallowed_methods, reason = "the one place where tokio's clock is read")]
     pub fn now(&self) -> Tick {
         match &self.0 {
-            Source::System => since_origin(Instant::now()),
+            Source::System => monotonic::now(),
             Source::Tokio => since_origin(tokio::time::Instant::now().into_std()),
             Source::Manual(now) => Tick(now.load(Ordering::Acquire)),
         }
@@ -123,7 +124,7 @@ impl Clock {
     #[inline]
     pub fn coarse(&self) -> Tick {
         match &self.0 {
-            Source::System => coarse::now(),
+            Source::System => monotonic::coarse(),
             Source::Tokio | Source::Manual(_) => self.now(),
         }
     }
@@ -147,30 +148,46 @@ fn since_origin(now: Instant) -> Tick {
     Tick(u64::try_from(now.saturating_duration_since(origin).as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// The tick of Linux, read without a system call and without a shared write.
+/// The clocks of Linux, read without a system call, without a shared write, and without the way through
+/// [`Instant`] and [`Duration`], whose divisions cost as much as a third of the reading.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-mod coarse {
-    use std::sync::OnceLock;
+mod monotonic {
+    use std::{sync::OnceLock, time::Instant};
 
     use rustix::time::{ClockId, Timespec, clock_gettime};
 
-    use super::{Clock, Tick};
+    use super::{Tick, since_origin};
 
     #[inline]
     pub(super) fn now() -> Tick {
+        read(ClockId::Monotonic)
+    }
+
+    /// The same clock as it stood at the last tick of the operating system.
+    #[inline]
+    pub(super) fn coarse() -> Tick {
+        read(ClockId::MonotonicCoarse)
+    }
+
+    #[inline]
+    fn read(clock: ClockId) -> Tick {
         /// The machine's monotonic clock at the origin, in nanoseconds: negative, if the machine has been up for less.
         static ORIGIN: OnceLock<i64> = OnceLock::new();
-        let origin = *ORIGIN.get_or_init(|| {
-            // The same clock as `Instant`'s, so that a tick is the same moment on both. Whatever passes between
-            // the two readings makes a coarse tick earlier, never later.
-            let since = Clock::system().now().as_nanos().cast_signed();
-            nanos(clock_gettime(ClockId::Monotonic)).wrapping_sub(since)
-        });
-        let since = nanos(clock_gettime(ClockId::MonotonicCoarse)).wrapping_sub(origin);
-        Tick(since.max(0).cast_unsigned())
+        let origin = *ORIGIN.get_or_init(origin);
+        Tick(nanos(clock_gettime(clock)).wrapping_sub(origin).max(0).cast_unsigned())
+    }
+
+    /// It is the clock of [`Instant`], so a tick is the same moment here and on tokio's clock. Whatever passes
+    /// between the two readings makes a tick from here earlier, never later.
+    #[cold]
+    #[expect(clippy::disallowed_methods, reason = "the one place where the monotonic clock is read")]
+    fn origin() -> i64 {
+        let since = since_origin(Instant::now()).as_nanos().cast_signed();
+        nanos(clock_gettime(ClockId::Monotonic)).wrapping_sub(since)
     }
 
     /// Good for 292 years.
+    #[inline]
     fn nanos(time: Timespec) -> i64 {
         time.tv_sec.wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec)
     }
@@ -178,11 +195,18 @@ mod coarse {
 
 /// Elsewhere there is no cheaper clock.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-mod coarse {
-    use super::{Clock, Tick};
+mod monotonic {
+    use std::time::Instant;
 
+    use super::{Tick, since_origin};
+
+    #[expect(clippy::disallowed_methods, reason = "the one place where the monotonic clock is read")]
     pub(super) fn now() -> Tick {
-        Clock::system().now()
+        since_origin(Instant::now())
+    }
+
+    pub(super) fn coarse() -> Tick {
+        now()
     }
 }
 

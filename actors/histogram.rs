@@ -32,9 +32,26 @@ impl Histogram {
     /// How many buckets there are.
     pub(crate) const BUCKETS: usize = Self::BOUNDS.len() + 1;
 
+    /// [`Histogram::BOUNDS`] in nanoseconds.
+    const NANOS: [u64; Self::BOUNDS.len()] = {
+        let mut nanos = [0; Self::BOUNDS.len()];
+        let mut at = 0;
+        while at < nanos.len() {
+            nanos[at] = Self::BOUNDS[at].as_nanos() as u64;
+            at += 1;
+        }
+        nanos
+    };
+
     /// The bucket of `took`.
     pub(crate) fn bucket(took: Duration) -> usize {
-        Self::BOUNDS.iter().position(|&bound| took <= bound).unwrap_or(Self::BOUNDS.len())
+        Self::bucket_of_nanos(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// The bucket of what took so many nanoseconds.
+    #[inline]
+    pub(crate) fn bucket_of_nanos(nanos: u64) -> usize {
+        Self::NANOS.iter().position(|&bound| nanos <= bound).unwrap_or(Self::NANOS.len())
     }
 
     /// Counts one that took `took`.

@@ -251,7 +251,8 @@ impl Breaker {
             Some(begun) => {
                 // A precise moment is a coarse one as well.
                 let now = clock.now();
-                self.settle_after(pass, outcome, now.since(begun), || now);
+                let took = now.as_nanos().saturating_sub(begun.as_nanos());
+                self.settle_measured(pass, outcome, took, || now);
             }
             None => self.settle_as(pass, outcome, false, || clock.coarse()),
         }
@@ -260,9 +261,15 @@ impl Breaker {
     /// A call that took `took` has ended, `time` says when.
     pub(super) fn settle_after(&self, pass: Pass, outcome: Outcome, took: Duration, time: impl Fn() -> Tick) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.settle_measured(pass, outcome, nanos, time);
+    }
+
+    /// The same in nanoseconds: what is measured on every call is not divided into seconds and put together again.
+    #[inline]
+    fn settle_measured(&self, pass: Pass, outcome: Outcome, nanos: u64, time: impl Fn() -> Tick) {
         let slow = self.0.cell.slow_after().is_some_and(|most| nanos > most);
         if !pass.is_free() {
-            self.0.latency.record(outcome, took);
+            self.0.latency.record(outcome, nanos);
         }
         self.settle_as(pass, outcome, slow, time);
     }

@@ -37,13 +37,13 @@ struct Counted {
 }
 
 impl Latency {
-    /// A call that took `took` has ended.
-    pub(super) fn record(&self, outcome: Outcome, took: Duration) {
+    /// A call that took so many nanoseconds has ended.
+    #[inline]
+    pub(super) fn record(&self, outcome: Outcome, nanos: u64) {
         let lanes = self.0.get_or_init(|| (0..shard::count()).map(|_| Lane::default()).collect());
         let Lane(outcomes) = &lanes[shard::mine() & (lanes.len() - 1)];
         let counted = &outcomes[place(outcome)];
-        counted.buckets[Histogram::bucket(took)].fetch_add(1, Ordering::Relaxed);
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        counted.buckets[Histogram::bucket_of_nanos(nanos)].fetch_add(1, Ordering::Relaxed);
         counted.nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
