@@ -185,9 +185,12 @@ impl Cell {
         &self.shards[shard::mine() & (self.shards.len() - 1)]
     }
 
-    /// Answers without the lock if the answer is settled.
-    #[inline(never)]
-    fn admit_if_not_settled(&self, now: Tick) -> Result<Pass, Rejection> {
+    /// Answers without the lock if the answer is settled: what [`Cell::admit`] does where the circuit is not closed.
+    ///
+    /// # Errors
+    /// [`Rejection`]: it must not begin.
+    #[inline]
+    pub(super) fn admit_if_not_settled(&self, now: Tick) -> Result<Pass, Rejection> {
         let word = self.head.word.load(Ordering::Acquire);
         if word & SETTLED != 0 {
             let deadline = Tick::from_nanos(self.head.deadline.load(Ordering::Acquire));
@@ -196,9 +199,15 @@ impl Cell {
                 return self.settled(Circuit::ALL[(word & SHOWS) as usize], deadline, now);
             }
         }
+        self.admit_under_lock(now)
+    }
+
+    #[inline(never)]
+    fn admit_under_lock(&self, now: Tick) -> Result<Pass, Rejection> {
         self.ask(|machine| machine.admit(now)).0
     }
 
+    #[inline]
     fn settled(&self, shows: Circuit, deadline: Tick, now: Tick) -> Result<Pass, Rejection> {
         let in_a_while = Some(deadline.since(now));
         let (reason, retry_after) = match shows {

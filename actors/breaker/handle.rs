@@ -134,7 +134,7 @@ impl Breaker {
     /// # Errors
     /// [`Rejection`]: it must not begin.
     pub fn admit_owned(&self) -> Result<Permit<Self>, Rejection> {
-        let pass = self.pass()?;
+        let pass = self.pass_at_once().map_or_else(|| self.pass(), Ok)?;
         Ok(Permit::new(self.clone(), pass))
     }
 
@@ -292,11 +292,13 @@ impl Breaker {
         if self.0.around.mode.get() == Mode::Act { self.0.cell.admit_at_once() } else { None }
     }
 
+    /// What all others get, and first of all those whom an open circuit refuses: one call from the caller to the
+    /// answer.
     #[inline(never)]
     fn pass(&self) -> Result<Pass, Rejection> {
         let around = &self.0.around;
         match around.mode.get() {
-            Mode::Act => match self.0.cell.admit(|| around.clock.coarse()) {
+            Mode::Act => match self.0.cell.admit_if_not_settled(around.clock.coarse()) {
                 Ok(pass) if pass.is_probe() => Ok(self.told(pass)),
                 Ok(pass) => Ok(pass),
                 Err(rejection) => Err(self.rejected(rejection)),
