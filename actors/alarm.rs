@@ -8,6 +8,14 @@ use tokio::task::{AbortHandle, JoinHandle};
 #[derive(Debug)]
 pub struct Alarm(AbortHandle);
 
+impl Alarm {
+    /// Whether the task has ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
 impl<T> From<JoinHandle<T>> for Alarm {
     fn from(task: JoinHandle<T>) -> Self {
         Self(task.abort_handle())

@@ -10,7 +10,8 @@ use super::{
         Accepted, Counts, End, Fence, Journal, JournalError, Key, KeyUntil, Lease, NewJob, Progress, Settle,
         Trouble,
     },
-    machine::{Effect, Ending, Next, Outcome, RunId},
+    machine::{Effect, Ending, Machine, Next, Outcome, RunId},
+    policy::Policy,
 };
 use crate::{clock::Tick, error_class::ErrorClass, level::Mode};
 
@@ -55,9 +56,16 @@ impl Drive {
         Self { batches, id, operation, journal, answer, lease: None, failures: Vec::new(), why, changes }
     }
 
-    pub(super) const fn with(mut self, lease: Lease) -> Self {
-        self.lease = Some(lease);
+    pub(super) fn with(mut self, lease: Lease) -> Self {
+        self.hold(Some(lease));
         self
+    }
+
+    fn hold(&mut self, lease: Option<Lease>) {
+        self.lease = lease;
+        if let Some(lease) = lease {
+            self.batches.holds(self.id, &self.journal, lease);
+        }
     }
 
     pub(super) async fn run(mut self, durable: bool) {
@@ -108,7 +116,7 @@ impl Drive {
             let nothing = "the journal has accepted nothing";
             return Err(Stop::NotWritten(JournalError::new(Trouble::Unknown, nothing)));
         };
-        self.lease = lease;
+        self.hold(lease);
         if lease.is_none() {
             // Another process does the same for the same caller.
             if let Ok(Some(job)) = self.journal.look(id).await {
@@ -142,7 +150,7 @@ impl Drive {
         if self.is_left_alone(outcome) {
             return Err(Stop::Failed);
         }
-        self.reread(outcome).await;
+        self.reread(outcome).await?;
         let effects = self.batches.change(|machine| machine.finished(self.id, outcome, now));
         self.batches.show(self.id, self.lease.map(|lease| lease.job));
         let written = did.as_ref().is_ok_and(|did| did.written);
@@ -173,13 +181,26 @@ impl Drive {
         self.lease.is_none() && (class == ErrorClass::Interrupted || !heals)
     }
 
-    /// If the connection ended under way, only the journal knows whether the chunk was done.
-    async fn reread(&self, outcome: Outcome) {
+    /// If the connection ended under way, only the journal knows whether the chunk was done: it is asked until it
+    /// answers. In the meantime nothing is tried again that may be done.
+    async fn reread(&self, outcome: Outcome) -> Result<(), Stop> {
         let interrupted = outcome == Outcome::Failed(ErrorClass::Interrupted);
-        let Some(lease) = self.lease.filter(|_| interrupted) else { return };
-        if let Ok(Some(job)) = self.journal.look(lease.job).await {
-            self.batches.change(|machine| machine.found(self.id, job.counts));
+        let Some(lease) = self.lease.filter(|_| interrupted) else { return Ok(()) };
+        let waits = Policy::default();
+        for failures in 1.. {
+            match self.journal.look(lease.job).await {
+                Ok(Some(job)) => {
+                    self.batches.change(|machine| machine.found(self.id, job.counts));
+                    return Ok(());
+                }
+                // It is over, and forgotten.
+                Ok(None) => break,
+                // Whoever takes it up finds out.
+                Err(_) if self.batches.read(Machine::is_draining) => break,
+                Err(_) => tokio::time::sleep(waits.wait(failures)).await,
+            }
         }
+        Err(Stop::Lost)
     }
 
     async fn checkpoint(&self, counts: Counts) -> Result<(), Stop> {
@@ -210,6 +231,7 @@ impl Drive {
                 }
                 Ending::Cancelled => End::Dead { error: "cancelled".to_owned() },
                 Ending::Released => End::Release { after: Duration::ZERO },
+                Ending::Lost => return self.reply(),
             };
             // What is not written now is found at its end by whoever takes the job up.
             drop(self.journal.settle(vec![Settle { lease, end }]).await);

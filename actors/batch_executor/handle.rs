@@ -9,7 +9,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use futures_core::future::BoxFuture;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     drive::Drive,
-    journal::{Counts, JobId, Journal, JournalError, Lease},
+    journal::{Counts, Fence, JobId, Journal, JournalError, Lease},
     machine::{Begun, Machine, Next, RunId, Wanted},
     policy::{Policy, Tenure},
 };
@@ -152,16 +152,30 @@ pub(super) struct Shared {
     pub(super) tenure: Tenure,
     pub(super) runtime: Handle,
     machine: Mutex<Machine>,
-    watched: Mutex<BTreeMap<RunId, watch::Sender<Progress>>>,
+    shown: Mutex<BTreeMap<RunId, Shown>>,
     changed: watch::Sender<()>,
+}
+
+/// What is known of a run outside of the machine.
+struct Shown {
+    progress: watch::Sender<Progress>,
+    /// The right to work on it, and where that is written down.
+    lease: Option<(Arc<dyn Journal>, Lease)>,
+}
+
+/// Leases of one journal, and the runs that hold them, in the same order.
+pub(super) struct Held {
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) leases: Vec<Lease>,
+    runs: Vec<RunId>,
 }
 
 impl Batches {
     /// No operations yet. They will run on `runtime`.
     #[must_use]
     pub fn new(clock: Clock, mode: ModeCell, tenure: Tenure, runtime: Handle) -> Self {
-        let (machine, watched, changed) = (Mutex::default(), Mutex::default(), watch::Sender::new(()));
-        Self(Arc::new(Shared { clock, mode, tenure, runtime, machine, watched, changed }))
+        let (machine, shown, changed) = (Mutex::default(), Mutex::default(), watch::Sender::new(()));
+        Self(Arc::new(Shared { clock, mode, tenure, runtime, machine, shown, changed }))
     }
 
     /// From now on there is this kind of operation, on this pool.
@@ -189,7 +203,7 @@ impl Batches {
             Some(Begun::Run(id, plan)) => (id, plan),
         };
         let counts = Counts { total: *items, ..Counts::default() };
-        self.0.watched.lock().insert(id, watch::Sender::new(Progress { counts, ..Progress::default() }));
+        self.begin_to_show(id, Progress { counts, ..Progress::default() });
         let (answer, answered) = oneshot::channel();
         let durable = !plan.inline && !whole;
         let drive = Drive::new(self.clone(), id, operation, journal, Some(answer));
@@ -209,7 +223,7 @@ impl Batches {
         let resumed = self.0.machine.lock().resume(&operation.kind, &operation.caller, counts);
         let Some(id) = resumed else { return false };
         let progress = Progress { job: Some(lease.job), counts, over: false };
-        self.0.watched.lock().insert(id, watch::Sender::new(progress));
+        self.begin_to_show(id, progress);
         let drive = Drive::new(self.clone(), id, operation, journal, None).with(lease);
         self.0.runtime.spawn(drive.run(false));
         true
@@ -219,12 +233,13 @@ impl Batches {
     #[must_use]
     pub fn watch(&self, kind: &str, caller: &str) -> Option<watch::Receiver<Progress>> {
         let id = self.0.machine.lock().find(kind, caller)?;
-        self.0.watched.lock().get(&id).map(watch::Sender::subscribe)
+        self.0.shown.lock().get(&id).map(|shown| shown.progress.subscribe())
     }
 
     /// The pool came to this level.
     pub fn on_level(&self, pool: &Name, level: Level) {
-        self.change(|machine| machine.on_level(pool, level));
+        let now = self.0.clock.now();
+        self.change(|machine| machine.on_level(pool, level, now));
     }
 
     /// Runs of this kind that nobody waits for do nothing from now on, or go on again. False: no such kind.
@@ -243,6 +258,15 @@ impl Batches {
     /// From now on nothing is begun, and what runs is left to others before its next chunk.
     pub fn drain(&self) {
         self.change(Machine::drain);
+    }
+
+    /// Waits until nothing is worked on. Cancel safe.
+    pub async fn idle(&self) {
+        let mut changes = self.changes();
+        while !self.read(Machine::is_idle) {
+            // They change for as long as this is waited for: the sender is here.
+            drop(changes.changed().await);
+        }
     }
 
     /// What is known of all kinds, to be shown.
@@ -270,14 +294,59 @@ impl Batches {
     }
 
     pub(super) fn report(&self, id: RunId, joined: bool, failures: Vec<(u64, String)>) -> Report {
-        let seen = self.0.watched.lock().get(&id).map(|watched| *watched.borrow()).unwrap_or_default();
+        let seen = self.0.shown.lock().get(&id).map(|shown| *shown.progress.borrow()).unwrap_or_default();
         let left = self.0.machine.lock().left(id).unwrap_or_default();
         Report { job: seen.job, counts: seen.counts, joined, left, failures }
     }
 
     pub(super) fn next(&self, id: RunId) -> Next {
         let now = self.0.clock.now();
-        self.0.machine.lock().next(id, now)
+        self.heeding().next(id, now)
+    }
+
+    /// So many jobs of these kinds may be taken up, on this pool.
+    pub(super) fn room<'a>(&self, pool: &Name, kinds: impl Iterator<Item = &'a Name>) -> (Vec<Name>, usize) {
+        let now = self.0.clock.now();
+        let machine = self.heeding();
+        (kinds.filter(|kind| machine.is_open(kind)).cloned().collect(), machine.room_on(pool, now))
+    }
+
+    /// The machine, which heeds levels only where it may act on them.
+    fn heeding(&self) -> MutexGuard<'_, Machine> {
+        let mut machine = self.0.machine.lock();
+        machine.heed(self.0.mode.get() == Mode::Act);
+        machine
+    }
+
+    /// The leases that runs hold, journal by journal.
+    pub(super) fn leases(&self) -> Vec<Held> {
+        let mut all: Vec<Held> = Vec::new();
+        for (run, Shown { lease, .. }) in &*self.0.shown.lock() {
+            let Some((journal, lease)) = lease else { continue };
+            match all.iter_mut().find(|held| Arc::ptr_eq(&held.journal, journal)) {
+                Some(held) => {
+                    held.leases.push(*lease);
+                    held.runs.push(*run);
+                }
+                None => {
+                    let journal = Arc::clone(journal);
+                    all.push(Held { journal, leases: vec![*lease], runs: vec![*run] });
+                }
+            }
+        }
+        all
+    }
+
+    /// Prolongs leases. Whoever has lost one stops before the next chunk; a database that does not answer is asked
+    /// again next time.
+    pub(super) async fn prolong(&self, Held { journal, leases, runs }: Held) {
+        let Tenure { ttl, .. } = self.0.tenure;
+        let prolonging = journal.heartbeat(&leases, ttl);
+        let Ok(Ok(fences)) = tokio::time::timeout(self.0.tenure.heartbeat(), prolonging).await else {
+            return;
+        };
+        let lost = runs.into_iter().zip(fences).filter(|(_, fence)| *fence == Fence::Lost);
+        lost.for_each(|(run, _)| self.change(|machine| machine.lose(run)));
     }
 
     /// Something changes, and everybody who waits looks again.
@@ -291,19 +360,31 @@ impl Batches {
         self.0.changed.subscribe()
     }
 
+    fn begin_to_show(&self, id: RunId, progress: Progress) {
+        let shown = Shown { progress: watch::Sender::new(progress), lease: None };
+        self.0.shown.lock().insert(id, shown);
+    }
+
+    /// The run holds this lease.
+    pub(super) fn holds(&self, id: RunId, journal: &Arc<dyn Journal>, lease: Lease) {
+        if let Some(shown) = self.0.shown.lock().get_mut(&id) {
+            shown.lease = Some((Arc::clone(journal), lease));
+        }
+    }
+
     /// Shows how far the run is.
     pub(super) fn show(&self, id: RunId, job: Option<JobId>) {
         let Some(counts) = self.0.machine.lock().counts(id) else { return };
-        if let Some(watched) = self.0.watched.lock().get(&id) {
-            watched.send_replace(Progress { job, counts, over: false });
+        if let Some(shown) = self.0.shown.lock().get(&id) {
+            shown.progress.send_replace(Progress { job, counts, over: false });
         }
     }
 
     /// The run is worked on no longer.
     pub(super) fn forget(&self, id: RunId) {
         self.change(|machine| machine.forget(id));
-        if let Some(watched) = self.0.watched.lock().remove(&id) {
-            watched.send_modify(|progress| progress.over = true);
+        if let Some(shown) = self.0.shown.lock().remove(&id) {
+            shown.progress.send_modify(|progress| progress.over = true);
         }
     }
 }

@@ -4,13 +4,14 @@
 //! the level of each pool. Whoever drives a run asks [`Machine::next`], does what it says, and says how it went
 //! ([`Machine::finished`]).
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     estimate::Estimate,
     journal::Counts,
     policy::{Policy, Reply},
     run::{Found, Run},
+    turns::Turns,
 };
 use crate::{clock::Tick, error_class::ErrorClass, level::Level, signal::Name};
 
@@ -24,7 +25,7 @@ const TELL_EVERY: Duration = Duration::from_millis(500);
 pub struct Machine {
     kinds: BTreeMap<Name, Kind>,
     runs: BTreeMap<RunId, Run>,
-    levels: BTreeMap<Name, Level>,
+    turns: Turns,
     draining: bool,
     last: u64,
 }
@@ -116,7 +117,7 @@ pub enum Next {
 pub enum Waits {
     /// Its pool is at level critical.
     Pressure,
-    /// Its pool is at level warning, and another run has its turn.
+    /// Others on its pool have their turn: it is at level warning, or was a moment ago.
     Turn,
     /// An operator has paused its kind.
     Paused,
@@ -135,6 +136,8 @@ pub enum Ending {
     Cancelled,
     /// It is left to whoever takes it up from the journal.
     Released,
+    /// Somebody else works on it: its lease is lost.
+    Lost,
 }
 
 /// How a chunk went.
@@ -305,6 +308,13 @@ impl Machine {
         }
     }
 
+    /// Somebody else works on it by now: it ends before its next chunk.
+    pub fn lose(&mut self, id: RunId) {
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.lost = true;
+        }
+    }
+
     /// Runs of this kind that nobody waits for do nothing from now on, or go on again. False: no such kind.
     pub fn hold(&mut self, kind: &str, held: bool) -> bool {
         self.kinds.get_mut(kind).map(|kind| kind.held = held).is_some()
@@ -316,8 +326,41 @@ impl Machine {
     }
 
     /// The pool came to this level.
-    pub fn on_level(&mut self, pool: &Name, level: Level) {
-        self.levels.insert(Arc::clone(pool), level);
+    pub fn on_level(&mut self, pool: &Name, level: Level, now: Tick) {
+        self.turns.on_level(pool, level, now);
+    }
+
+    /// Levels change something, or nothing: in mode `observe` and `off`.
+    pub const fn heed(&mut self, levels: bool) {
+        self.turns.heed(levels);
+    }
+
+    /// How many jobs more may be taken up on this pool, that nobody waits for.
+    #[must_use]
+    pub fn room_on(&self, pool: &Name, now: Tick) -> usize {
+        if self.draining {
+            return 0;
+        }
+        let of_pool = self.runs.values().filter(|run| run.until.is_none() && self.is_on(run, pool));
+        self.room().min(self.turns.allowed(pool, now).0.saturating_sub(of_pool.count()))
+    }
+
+    /// Whether runs of this kind may be worked on that nobody waits for.
+    #[must_use]
+    pub fn is_open(&self, kind: &str) -> bool {
+        self.kinds.get(kind).is_some_and(|kind| !kind.held)
+    }
+
+    /// Whether nothing is begun any more.
+    #[must_use]
+    pub const fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Whether nothing is worked on.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.runs.is_empty()
     }
 
     /// What has become of the run's items.
@@ -366,24 +409,27 @@ impl Machine {
 
     /// A run that nobody waits for gives way to everybody else.
     fn unawaited(&self, id: RunId, run: &Run, kind: &Kind, items: u32, now: Tick) -> Next {
-        let wait = |why| Next::Wait { why, until: None };
-        let level = self.level(&kind.pool);
+        let wait = |why, until| Next::Wait { why, until };
         if self.draining || self.runs.len() > RUNS {
             return Next::Over(Ending::Released);
         }
         if kind.held {
-            return wait(Waits::Paused);
+            return wait(Waits::Paused, None);
         }
-        match level {
-            Level::Critical => wait(Waits::Pressure),
-            Level::Warning if self.another_works(id, &kind.pool) => wait(Waits::Turn),
-            Level::Warning | Level::Normal => run.due(items, now, None),
+        match self.turns.allowed(&kind.pool, now) {
+            (0, _) => wait(Waits::Pressure, None),
+            (allowed, more) if self.others_work(id, &kind.pool) >= allowed => wait(Waits::Turn, more),
+            _ => run.due(items, now, None),
         }
     }
 
-    fn another_works(&self, id: RunId, pool: &Name) -> bool {
-        let on_pool = |run: &Run| self.kinds.get(&run.kind).is_some_and(|kind| kind.pool == *pool);
-        self.runs.iter().any(|(other, run)| *other != id && run.works_unawaited() && on_pool(run))
+    fn others_work(&self, id: RunId, pool: &Name) -> usize {
+        let others = self.runs.iter().filter(|(other, _)| **other != id);
+        others.filter(|(_, run)| run.works_unawaited() && self.is_on(run, pool)).count()
+    }
+
+    fn is_on(&self, run: &Run, pool: &Name) -> bool {
+        self.kinds.get(&run.kind).is_some_and(|kind| kind.pool == *pool)
     }
 
     fn note(&mut self, id: RunId, decided: Next, now: Tick) {
@@ -405,14 +451,10 @@ impl Machine {
 
     /// Connections are to come back sooner.
     fn under_pressure(&self, kind: &Kind, items: u32) -> u32 {
-        match self.level(&kind.pool) {
+        match self.turns.level(&kind.pool) {
             Level::Normal => items,
             Level::Warning | Level::Critical => (items / 2).max(kind.policy.least.min(items)),
         }
-    }
-
-    fn level(&self, pool: &Name) -> Level {
-        self.levels.get(pool).copied().unwrap_or_default()
     }
 }
 

@@ -23,18 +23,23 @@
 //! **Not protected**: effects outside of the database, of a chunk whose end nobody saw; they need the job's id and the
 //! item as a key. And an operation whose items cannot be cut: one item that takes 20 s takes 20 s.
 
+mod actor;
 mod drive;
 mod estimate;
 mod handle;
+mod intake;
 pub mod journal;
 mod machine;
 mod policy;
 mod run;
+mod turns;
 
 #[cfg(test)]
 mod tests;
 
+pub use actor::{BatchExecutor, Message};
 pub use estimate::Estimate;
 pub use handle::{Batches, Chunk, Did, NotDone, Operation, Progress, Refused, Report, Work};
+pub use intake::{Handler, Intake, Make, Source};
 pub use machine::{Begun, Effect, Ending, Machine, Next, Outcome, Plan, RUNS, RunId, Tally, Waits, Wanted};
 pub use policy::{Invalid, Policy, Reply, Tenure};

@@ -153,8 +153,14 @@ pub struct Tenure {
     /// A lease ends this long after it was taken or prolonged, by the database's clock. What a process that was killed
     /// had claimed is taken up by another one after this. Default 30 s.
     pub ttl: Duration,
-    /// A job whose leases ended without a word this often takes its process down with it: it is dead. Default 20.
+    /// A job whose leases ended without a word this often, without that it got on, takes its process down with it: it
+    /// is dead. Default 20.
     pub max_losses: u32,
+    /// A job that nobody could begin to work on this often is dead. Default 20: ten minutes of a process that is too
+    /// old to understand it.
+    pub max_failures: u32,
+    /// How long a job is left alone that could not be begun. Default 30 s.
+    pub again: Duration,
 }
 
 impl Tenure {
@@ -167,6 +173,7 @@ impl Tenure {
 
 impl Default for Tenure {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(30), max_losses: 20 }
+        let half_a_minute = Duration::from_secs(30);
+        Self { ttl: half_a_minute, max_losses: 20, max_failures: 20, again: half_a_minute }
     }
 }

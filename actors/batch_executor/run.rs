@@ -31,6 +31,7 @@ pub(super) struct Run {
     pub(super) chunks: u64,
     pub(super) told_at: Option<Tick>,
     pub(super) cancelled: bool,
+    pub(super) lost: bool,
     working: Option<(u32, Tick)>,
     /// Where the parts end that a failed chunk was divided into, the next one last.
     parts: Vec<u64>,
@@ -69,6 +70,7 @@ impl Run {
             chunks: 0,
             told_at: None,
             cancelled: false,
+            lost: false,
             working: None,
             parts: Vec::new(),
             failures: 0,
@@ -78,7 +80,9 @@ impl Run {
 
     /// Whether it is over, if so many items may fail.
     pub(super) fn ending(&self, may_fail: u32) -> Option<Ending> {
-        if self.counts.remaining() == 0 {
+        if self.lost {
+            Some(Ending::Lost)
+        } else if self.counts.remaining() == 0 {
             Some(Ending::Done)
         } else if self.cancelled {
             Some(Ending::Cancelled)

@@ -1,7 +1,9 @@
 //! The seed's operation, and others, on virtual time.
 
+mod actor;
 mod calibration;
 mod driven;
+mod memory;
 mod scenarios;
 mod seeded;
 

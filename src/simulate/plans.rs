@@ -76,9 +76,9 @@ impl Part for Plans {
         Ok(())
     }
 
-    fn hear(&mut self, signal: &Signal, _: Tick, _: &mut Output) {
+    fn hear(&mut self, signal: &Signal, now: Tick, _: &mut Output) {
         if let Signal::Pressure { pool, to, .. } = signal {
-            self.0.on_level(pool, *to);
+            self.0.on_level(pool, *to, now);
         }
     }
 }

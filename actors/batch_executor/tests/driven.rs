@@ -1,145 +1,21 @@
 //! Operations as requests begin them, on tokio's paused clock, with a journal in memory.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
 };
 
-use futures_core::future::BoxFuture;
-use parking_lot::Mutex;
 use tokio::{runtime::Handle, time::sleep};
 
-use super::*;
+use super::{memory::Memory, *};
 use crate::{
     batch_executor::{
         Batches, Chunk, Did, NotDone, Operation, Refused, Report, Tenure, Work,
-        journal::{
-            Accepted, Claim, Claimed, Counts, End, Fence, Job, JobId, Journal, JournalError, Lease, NewJob,
-            Progress, Settle, State, Trouble,
-        },
+        journal::{JobId, Journal, State},
     },
     clock::Clock,
     level::{Level, Mode, ModeCell},
 };
-
-/// One job after the other, and whether each can be written down.
-#[derive(Default)]
-struct Memory {
-    jobs: Mutex<BTreeMap<i64, (NewJob, State, Counts)>>,
-    broken: bool,
-    /// Whether every lease is lost.
-    lost: bool,
-}
-
-impl Memory {
-    fn ended(&self, id: i64) -> (State, Counts) {
-        let jobs = self.jobs.lock();
-        let (_, state, counts) = jobs.get(&id).expect("it was accepted");
-        (*state, *counts)
-    }
-
-    fn fence(&self) -> Fence {
-        if self.lost { Fence::Lost } else { Fence::Held }
-    }
-}
-
-impl Journal for Memory {
-    fn accept(&self, jobs: Vec<NewJob>) -> BoxFuture<'_, Result<Vec<Accepted>, JournalError>> {
-        Box::pin(async move {
-            if self.broken {
-                return Err(JournalError { trouble: Trouble::Down, source: None });
-            }
-            let mut known = self.jobs.lock();
-            let accept = |job: NewJob| {
-                let same = |(_, (known, state, _)): &(&i64, &(NewJob, State, Counts))| {
-                    known.key == job.key && !state.is_over()
-                };
-                if let Some((id, _)) = known.iter().find(same) {
-                    return Accepted { id: JobId(*id), fresh: false, lease: None };
-                }
-                let id = JobId(known.len() as i64 + 1);
-                let lease = job.hold.map(|_| Lease { job: id, token: 1 });
-                let counts = Counts { total: job.total, ..Counts::default() };
-                known.insert(id.0, (job, State::Leased, counts));
-                Accepted { id, fresh: true, lease }
-            };
-            Ok(jobs.into_iter().map(accept).collect())
-        })
-    }
-
-    fn claim<'a>(&'a self, _: &'a Claim<'a>) -> BoxFuture<'a, Result<Vec<Claimed>, JournalError>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn heartbeat<'a>(
-        &'a self,
-        leases: &'a [Lease],
-        _: Duration,
-    ) -> BoxFuture<'a, Result<Vec<Fence>, JournalError>> {
-        Box::pin(async { Ok(leases.iter().map(|_| self.fence()).collect()) })
-    }
-
-    fn checkpoint<'a>(
-        &'a self,
-        lease: Lease,
-        progress: &'a Progress,
-    ) -> BoxFuture<'a, Result<Fence, JournalError>> {
-        Box::pin(async move {
-            if let (Fence::Held, Some((_, _, counts))) =
-                (self.fence(), self.jobs.lock().get_mut(&lease.job.0))
-            {
-                assert!(progress.counts.remaining() <= counts.remaining(), "progress never falls");
-                *counts = progress.counts;
-            }
-            Ok(self.fence())
-        })
-    }
-
-    fn settle(&self, ends: Vec<Settle>) -> BoxFuture<'_, Result<Vec<Fence>, JournalError>> {
-        Box::pin(async move {
-            for Settle { lease, end } in ends {
-                let mut jobs = self.jobs.lock();
-                let (_, state, _) = jobs.get_mut(&lease.job.0).expect("it was accepted");
-                *state = match end {
-                    End::Done { .. } => State::Done,
-                    End::Dead { .. } => State::Dead,
-                    End::Release { .. } | End::Retry { .. } => State::Pending,
-                };
-            }
-            Ok(vec![self.fence()])
-        })
-    }
-
-    fn look(&self, job: JobId) -> BoxFuture<'_, Result<Option<Job>, JournalError>> {
-        Box::pin(async move {
-            let jobs = self.jobs.lock();
-            Ok(jobs.get(&job.0).map(|(new, state, counts)| Job {
-                id: job,
-                queue: new.queue.clone(),
-                key: None,
-                owner: new.owner.clone(),
-                class: new.class,
-                state: *state,
-                counts: *counts,
-                failures: 0,
-                losses: 0,
-                error: None,
-                age: Duration::ZERO,
-            }))
-        })
-    }
-
-    fn find<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Option<Job>, JournalError>> {
-        Box::pin(async { Ok(None) })
-    }
-
-    fn due<'a>(&'a self, _: &'a [Name]) -> BoxFuture<'a, ()> {
-        Box::pin(std::future::pending())
-    }
-}
 
 /// A service with its journal, and how often each item was done.
 struct Service {
@@ -239,12 +115,12 @@ async fn a_short_operation_is_not_written_down() {
     let service = Service::new(300, Memory::default());
     let report = service.click(service.work()).await.expect("it begins");
     assert_eq!((report.job, report.counts.done), (None, 300));
-    assert!(service.journal.jobs.lock().is_empty());
+    assert!(service.journal.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_written_down_is_not_begun() {
-    let service = Service::new(1_418, Memory { broken: true, ..Memory::default() });
+    let service = Service::new(1_418, Memory::broken());
     let refused = service.click(service.work()).await.expect_err("there is no journal");
     assert!(matches!(refused, Refused::NotWritten(_)), "{refused:?}");
     service.settle().await;
@@ -271,7 +147,7 @@ async fn a_caller_who_leaves_stops_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_has_lost_the_lease_stops() {
-    let service = Service::new(1_418, Memory { lost: true, ..Memory::default() });
+    let service = Service::new(1_418, Memory::lost());
     service.click(service.work()).await.expect("it is answered");
     service.settle().await;
     assert_eq!(service.times().iter().sum::<u32>(), 100, "no further chunk was begun");
@@ -314,7 +190,7 @@ async fn a_service_that_ends_leaves_the_job_to_others_who_go_on_where_it_was() {
     assert_eq!(state, State::Pending);
     let next = Batches::new(Clock::tokio(), service.mode.clone(), Tenure::default(), Handle::current());
     next.register("spam-capture".into(), "main".into(), Policy::default());
-    let lease = Lease { job: JobId(1), token: 2 };
+    let lease = service.journal.lease(1);
     let journal: Arc<dyn Journal> = service.journal.clone();
     assert!(next.resume(service.operation(service.work()), journal, lease, counts));
     while next.watch("spam-capture", "ann").is_some() {

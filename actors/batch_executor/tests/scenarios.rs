@@ -154,20 +154,20 @@ fn at_level_warning_chunks_are_half_and_at_critical_durable_work_stops() {
     rig.chunk(id, MS(10));
     rig.answered(id);
     let main = Name::from("main");
-    rig.machine.on_level(&main, Level::Warning);
+    rig.machine.on_level(&main, Level::Warning, rig.now);
     assert_eq!(rig.chunk(id, MS(10)), (100, 50));
-    rig.machine.on_level(&main, Level::Critical);
+    rig.machine.on_level(&main, Level::Critical, rig.now);
     assert_eq!(rig.next(id), Next::Wait { why: Waits::Pressure, until: None });
-    rig.machine.on_level(&"other".into(), Level::Normal);
+    rig.machine.on_level(&"other".into(), Level::Normal, rig.now);
     assert_eq!(rig.next(id), Next::Wait { why: Waits::Pressure, until: None });
-    rig.machine.on_level(&main, Level::Normal);
+    rig.machine.on_level(&main, Level::Normal, rig.now);
     assert_eq!(rig.chunk(id, MS(10)), (150, 100));
 }
 
 #[test]
 fn a_caller_who_waits_has_their_first_chunk_at_level_critical_too() {
     let mut rig = Rig::new(Policy::default());
-    rig.machine.on_level(&"main".into(), Level::Critical);
+    rig.machine.on_level(&"main".into(), Level::Critical, rig.now);
     let id = rig.run(1_418);
     assert_eq!(rig.chunk(id, MS(10)), (0, 50));
 }
@@ -179,12 +179,47 @@ fn at_level_warning_one_run_works_at_a_time() {
     for id in [ann, bob] {
         rig.machine.answered(id, false);
     }
-    rig.machine.on_level(&"main".into(), Level::Warning);
+    rig.machine.on_level(&"main".into(), Level::Warning, rig.now);
     assert!(matches!(rig.next(ann), Next::Chunk { .. }));
     assert_eq!(rig.next(bob), Next::Wait { why: Waits::Turn, until: None });
     rig.done(ann, 50);
     assert!(matches!(rig.next(bob), Next::Chunk { .. }));
     assert_eq!(rig.next(ann), Next::Wait { why: Waits::Turn, until: None });
+}
+
+#[test]
+fn when_the_pressure_is_over_one_more_works_each_50_ms_and_as_many_are_taken_up() {
+    let mut rig = Rig::new(Policy::default());
+    let main = Name::from("main");
+    let runs: Vec<_> = ["ann", "bob", "eve"].map(|caller| rig.run_of(caller, 1_000)).into();
+    for id in &runs {
+        rig.machine.answered(*id, false);
+    }
+    assert_eq!(rig.machine.room_on(&main, rig.now), 61, "a pool that was never pressed");
+    rig.machine.on_level(&main, Level::Critical, rig.now);
+    assert_eq!(rig.machine.room_on(&main, rig.now), 0);
+    rig.machine.on_level(&main, Level::Normal, rig.now);
+    for more in 1..=3 {
+        let next: Vec<_> = runs.iter().map(|id| rig.next(*id)).collect();
+        let waits = Next::Wait { why: Waits::Turn, until: Some(Tick::from_millis(50 * more)) };
+        assert_eq!(next.iter().filter(|next| **next == waits).count(), 3 - more as usize, "{next:?}");
+        rig.pass(MS(50));
+    }
+    rig.pass(MS(50));
+    assert_eq!(rig.machine.room_on(&main, rig.now), 2);
+}
+
+#[test]
+fn where_nothing_is_acted_on_levels_change_nothing() {
+    let mut rig = Rig::new(Policy::default());
+    let id = rig.run(1_418);
+    rig.chunk(id, MS(10));
+    rig.answered(id);
+    rig.machine.on_level(&"main".into(), Level::Critical, rig.now);
+    rig.machine.heed(false);
+    assert_eq!(rig.chunk(id, MS(10)), (100, 100));
+    rig.machine.heed(true);
+    assert_eq!(rig.next(id), Next::Wait { why: Waits::Pressure, until: None });
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Story {
             11..18 => self.finish(true),
             18 => {
                 self.level = *self.random.choice(Level::ALL).expect("there are some");
-                self.rig.machine.on_level(&"main".into(), self.level);
+                self.rig.machine.on_level(&"main".into(), self.level, self.rig.now);
             }
             _ => {
                 self.held = self.random.bool();
@@ -127,7 +127,7 @@ impl Story {
                 match ending {
                     Ending::Done => assert!(run.settled.iter().all(|settled| *settled)),
                     Ending::GaveUp => assert!(run.poison.iter().any(|poison| *poison)),
-                    Ending::Cancelled | Ending::Released => panic!("nobody asked for it"),
+                    Ending::Cancelled | Ending::Released | Ending::Lost => panic!("nobody asked for it"),
                 }
                 self.rig.machine.forget(id);
                 self.runs.remove(&id);
@@ -183,7 +183,7 @@ impl Story {
 
     /// Without pressure and trouble every run comes to an end.
     fn calm_down(&mut self) {
-        self.rig.machine.on_level(&"main".into(), Level::Normal);
+        self.rig.machine.on_level(&"main".into(), Level::Normal, self.rig.now);
         self.rig.machine.hold("spam-capture", false);
         (self.level, self.held) = (Level::Normal, false);
         for _ in 0..100_000 {

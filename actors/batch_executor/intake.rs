@@ -1,0 +1,157 @@
+//! Jobs that nobody works on are taken up: what a process has left behind that ended, and what was put off.
+//!
+//! Each journal is looked after by itself, so that a database which is down keeps no other waiting. What is claimed is
+//! worked on by [`Batches`], like everything else; so much is claimed as there is room for, and nothing while the pool is
+//! at level critical, because what is claimed here is claimed by nobody else.
+//!
+//! Jobs are taken up in every mode: they are promises.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    handle::{Batches, Operation, Work},
+    journal::{Claim, Claimed, End, Journal, Settle},
+    policy::{Policy, Tenure},
+};
+use crate::signal::Name;
+
+/// How long until a job is taken up again for which there was no room in the end.
+const CROWDED: Duration = Duration::from_secs(1);
+/// A pool that is at level critical, or full, is looked at again after so long, if nothing is heard of it.
+const FULL: Duration = Duration::from_secs(1);
+
+/// Makes the work of a job from its payload, or says why it cannot. It is called before each job, on the host's runtime.
+pub type Make = Arc<dyn Fn(&Claimed) -> Result<Work, String> + Send + Sync>;
+
+/// What is done with the jobs of one queue.
+#[derive(Clone)]
+pub struct Handler {
+    /// Makes the work of a job.
+    pub make: Make,
+    /// Whether an owner has one job at a time here, which a second call of the same operation joins. If not, jobs know
+    /// nothing of each other.
+    pub one_each: bool,
+}
+
+/// Jobs of one pool, and who does what is written in them. Each queue is a kind of operation that is
+/// [registered](Batches::register).
+#[derive(Clone)]
+pub struct Source {
+    /// The pool whose level says how many are taken up.
+    pub pool: Name,
+    /// Where they are written down.
+    pub journal: Arc<dyn Journal>,
+    /// By queue.
+    pub handlers: BTreeMap<Name, Handler>,
+}
+
+/// Where jobs come from. Cheap to clone.
+#[derive(Clone)]
+pub struct Intake {
+    pub(super) batches: Batches,
+    pub(super) sources: Arc<[Source]>,
+}
+
+impl Intake {
+    /// Jobs from these sources are worked on by `batches`.
+    #[must_use]
+    pub fn new(batches: Batches, sources: Vec<Source>) -> Self {
+        let sources = sources.into_iter().filter(|source| !source.handlers.is_empty()).collect();
+        Self { batches, sources }
+    }
+
+    /// Takes up the jobs of a source, for as long as it is polled. What was claimed by a call that is dropped comes back
+    /// when its lease is over.
+    pub(super) async fn take_up(self, source: Source) {
+        let Source { pool, journal, handlers } = &source;
+        let ttl = self.batches.0.tenure.ttl;
+        let (mut changes, mut failures) = (self.batches.changes(), 0);
+        loop {
+            changes.mark_unchanged();
+            let (queues, room) = self.batches.room(pool, handlers.keys());
+            let limit = u32::try_from(room).unwrap_or(u32::MAX);
+            if limit == 0 || queues.is_empty() {
+                drop(tokio::time::timeout(FULL, changes.changed()).await);
+                continue;
+            }
+            match journal.claim(&Claim { queues: &queues, limit, ttl }).await {
+                Ok(claimed) => {
+                    failures = 0;
+                    let none = claimed.is_empty();
+                    self.begin(&source, claimed).await;
+                    if none {
+                        journal.due(&queues).await;
+                    }
+                }
+                Err(error) => {
+                    if failures == 0 {
+                        tracing::warn!(target: "selfheal", %pool, "Jobs are not taken up: failed to {error}");
+                    }
+                    failures += 1;
+                    tokio::time::sleep(Policy::default().wait(failures)).await;
+                }
+            }
+        }
+    }
+
+    async fn begin(&self, source: &Source, claimed: Vec<Claimed>) {
+        let not_begun = |job: Claimed| {
+            let lease = job.lease;
+            self.begin_one(source, job).err().map(|end| Settle { lease, end })
+        };
+        let ends: Vec<_> = claimed.into_iter().filter_map(not_begun).collect();
+        if !ends.is_empty() {
+            // Those whose end is not written come back when their leases are over.
+            drop(source.journal.settle(ends).await);
+        }
+    }
+
+    fn begin_one(&self, source: &Source, job: Claimed) -> Result<(), End> {
+        let tenure = &self.batches.0.tenure;
+        if job.losses >= tenure.max_losses {
+            let error = format!("{} processes ended while they worked on it", job.losses);
+            return Err(End::Dead { error });
+        }
+        let handler = source.handlers.get(&job.queue).ok_or(End::Release { after: CROWDED })?;
+        let made = catch_unwind(AssertUnwindSafe(|| (handler.make)(&job)));
+        let made = made.unwrap_or_else(|_| Err("it has panicked".to_owned()));
+        let work = made.map_err(|error| not_made(tenure, &job, error))?;
+        let counts = job.progress.counts;
+        let operation = Operation {
+            caller: job
+                .owner
+                .filter(|_| handler.one_each)
+                .unwrap_or_else(|| format!("job {}", job.lease.job)),
+            kind: job.queue,
+            items: counts.total,
+            payload: job.payload,
+            deadline: None,
+            work,
+        };
+        let resumed = self.batches.resume(operation, Arc::clone(&source.journal), job.lease, counts);
+        if resumed { Ok(()) } else { Err(End::Release { after: CROWDED }) }
+    }
+}
+
+/// It may have been written by a newer version, which is started beside this one: there is time for that.
+fn not_made(tenure: &Tenure, job: &Claimed, error: String) -> End {
+    tracing::warn!(target: "selfheal", job = %job.lease.job, operation = %job.queue, "A job cannot be begun: {error}");
+    if job.failures + 1 >= tenure.max_failures {
+        End::Dead { error }
+    } else {
+        End::Retry { after: tenure.again, error }
+    }
+}
+
+impl fmt::Debug for Intake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pools: Vec<_> = self.sources.iter().map(|source| &source.pool).collect();
+        f.debug_struct("Intake").field("pools", &pools).finish_non_exhaustive()
+    }
+}
