@@ -27,6 +27,7 @@
 //! ```
 
 pub mod admin;
+pub mod batch;
 pub mod config;
 pub mod db;
 pub mod http;

@@ -5,7 +5,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    handle::{Batches, Chunk, Did, NotDone, Operation, Refused, Report},
+    handle::{Batches, Chunk, Did, Fate, Item, NotDone, Operation, Refused, Report},
     journal::{
         Accepted, Counts, End, Fence, Journal, JournalError, Key, KeyUntil, Lease, NewJob, Progress, Settle,
         Trouble,
@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{clock::Tick, error_class::ErrorClass, level::Mode};
 
-/// So many items that failed are told of by name.
-const FAILURES: usize = 100;
+/// So many items that were not done are told of by name.
+const NAMED: usize = 100;
 /// For how long what has become of an operation can be asked about.
 const KEEP: Duration = Duration::from_secs(3_600);
 
@@ -28,7 +28,7 @@ pub(super) struct Drive {
     journal: Arc<dyn Journal>,
     answer: Option<oneshot::Sender<Result<Report, Refused>>>,
     lease: Option<Lease>,
-    failures: Vec<(u64, String)>,
+    items: Vec<Item>,
     /// Why the last chunk failed.
     why: String,
     changes: watch::Receiver<()>,
@@ -41,7 +41,7 @@ enum Stop {
     /// It could not be written down.
     NotWritten(JournalError),
     /// It failed, and nothing is healed.
-    Failed,
+    Failed(ErrorClass),
 }
 
 impl Drive {
@@ -53,7 +53,7 @@ impl Drive {
         answer: Option<oneshot::Sender<Result<Report, Refused>>>,
     ) -> Self {
         let (changes, why) = (batches.changes(), String::new());
-        Self { batches, id, operation, journal, answer, lease: None, failures: Vec::new(), why, changes }
+        Self { batches, id, operation, journal, answer, lease: None, items: Vec::new(), why, changes }
     }
 
     pub(super) fn with(mut self, lease: Lease) -> Self {
@@ -74,7 +74,7 @@ impl Drive {
             Ok(ending) => self.end(ending).await,
             Err(Stop::Lost) => self.reply(),
             Err(Stop::NotWritten(error)) => self.refuse(Refused::NotWritten(error)),
-            Err(Stop::Failed) => self.refuse(Refused::Failed(self.why.clone())),
+            Err(Stop::Failed(class)) => self.refuse(Refused::Failed { class, why: self.why.clone() }),
         }
     }
 
@@ -86,7 +86,10 @@ impl Drive {
             // Whatever changes from here on is noticed, also before it is waited for.
             self.changes.mark_unchanged();
             match self.batches.next(self.id) {
-                Next::Chunk { from, items } => self.chunk(from, items).await?,
+                Next::Chunk { from, items } => {
+                    self.write_down_late().await?;
+                    self.chunk(from, items).await?;
+                }
                 Next::Answer => {
                     if self.lease.is_none() {
                         self.write_down().await?;
@@ -96,6 +99,20 @@ impl Drive {
                 Next::Wait { until, .. } => self.wait(until).await,
                 Next::Over(ending) => return Ok(ending),
             }
+        }
+    }
+
+    /// What was thought short, and whose caller was answered or has left before its end, is kept from then on.
+    async fn write_down_late(&mut self) -> Result<(), Stop> {
+        let alone = self.answer.as_ref().is_some_and(oneshot::Sender::is_closed);
+        if !alone || self.lease.is_some() || self.batches.0.mode.get() != Mode::Act {
+            return Ok(());
+        }
+        self.answer = None;
+        match self.write_down().await {
+            // Nobody was promised anything, and it is done all the same.
+            Err(Stop::NotWritten(_)) => Ok(()),
+            written => written,
         }
     }
 
@@ -147,21 +164,22 @@ impl Drive {
                 Outcome::Failed(*class)
             }
         };
-        if self.is_left_alone(outcome) {
-            return Err(Stop::Failed);
+        if let Some(class) = self.is_left_alone(outcome) {
+            return Err(Stop::Failed(class));
         }
         self.reread(outcome).await?;
         let effects = self.batches.change(|machine| machine.finished(self.id, outcome, now));
         self.batches.show(self.id, self.lease.map(|lease| lease.job));
-        let written = did.as_ref().is_ok_and(|did| did.written);
-        let mut moved = did.is_ok() && !written;
+        let mut moved = false;
+        if let Ok(did) = did {
+            moved = !did.written;
+            self.name(did.items);
+        }
         for effect in effects {
             match effect {
                 Effect::Poisoned(item) => {
                     moved = true;
-                    if self.failures.len() < FAILURES {
-                        self.failures.push((item, self.why.clone()));
-                    }
+                    self.name(vec![Item { at: item, fate: Fate::Failed, why: self.why.clone() }]);
                 }
                 // Whoever watches has been shown it.
                 Effect::Tell { .. } => {}
@@ -173,12 +191,18 @@ impl Drive {
         }
     }
 
+    /// Those that are told of are the first ones.
+    fn name(&mut self, items: Vec<Item>) {
+        let room = NAMED.saturating_sub(self.items.len());
+        self.items.extend(items.into_iter().take(room));
+    }
+
     /// Without a job nobody can tell whether a chunk was done whose connection has ended; and without healing a failure
     /// is one.
-    fn is_left_alone(&self, outcome: Outcome) -> bool {
-        let Outcome::Failed(class) = outcome else { return false };
+    fn is_left_alone(&self, outcome: Outcome) -> Option<ErrorClass> {
+        let Outcome::Failed(class) = outcome else { return None };
         let heals = self.batches.0.mode.get() == Mode::Act;
-        self.lease.is_none() && (class == ErrorClass::Interrupted || !heals)
+        (self.lease.is_none() && (class == ErrorClass::Interrupted || !heals)).then_some(class)
     }
 
     /// If the connection ended under way, only the journal knows whether the chunk was done: it is asked until it
@@ -245,7 +269,7 @@ impl Drive {
             let joined =
                 self.lease.is_none() && self.batches.report(self.id, false, Vec::new()).job.is_some();
             // A caller who is gone needs no answer.
-            let _ = answer.send(Ok(self.batches.report(self.id, joined, self.failures.clone())));
+            let _ = answer.send(Ok(self.batches.report(self.id, joined, self.items.clone())));
         }
     }
 

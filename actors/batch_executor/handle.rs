@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     drive::Drive,
-    journal::{Counts, Fence, JobId, Journal, JournalError, Lease},
+    journal::{Counts, Fence, JobId, Journal, JournalError, Lease, Trouble},
     machine::{Begun, Machine, Next, RunId, Wanted},
     policy::{Policy, Tenure},
 };
@@ -47,7 +47,7 @@ pub struct Chunk {
 }
 
 /// What has become of a chunk. The numbers add up to its items.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Did {
     /// Done.
     pub done: u32,
@@ -58,6 +58,28 @@ pub struct Did {
     /// Whether the progress was written with it. If not, it is written afterwards, and a crash in between repeats the
     /// chunk.
     pub written: bool,
+    /// Those that were not done, by name.
+    pub items: Vec<Item>,
+}
+
+/// An item that was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Which one, counted from 0 over the whole operation.
+    pub at: u64,
+    /// What has become of it.
+    pub fate: Fate,
+    /// Why.
+    pub why: String,
+}
+
+/// What has become of an item that was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// It was left as it was, because it must not be changed.
+    Blocked,
+    /// It fails, and is not tried again.
+    Failed,
 }
 
 /// Why a chunk was not done.
@@ -93,7 +115,8 @@ pub struct Operation {
 /// What a caller is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The job that goes on, or has ended; `None` if nothing had to be written down.
+    /// The job that goes on, or has ended; `None` if nothing was written down. Then what remains, if anything, is not
+    /// promised: it was thought to be short enough, and was not.
     pub job: Option<JobId>,
     /// What has become of the items by now.
     pub counts: Counts,
@@ -101,8 +124,8 @@ pub struct Report {
     pub joined: bool,
     /// How long the rest takes.
     pub left: Duration,
-    /// The first items that failed, and why.
-    pub failures: Vec<(u64, String)>,
+    /// The first items that were not done, at most a hundred.
+    pub items: Vec<Item>,
 }
 
 /// Why an operation was not begun, or ended without an answer.
@@ -115,7 +138,12 @@ pub enum Refused {
     /// The rest of it could not be written down, and so not be promised. What is done stays done.
     NotWritten(JournalError),
     /// It failed, and was not tried again: in mode `observe` or `off`, or because nobody can tell what was done.
-    Failed(String),
+    Failed {
+        /// What the error means.
+        class: ErrorClass,
+        /// The error.
+        why: String,
+    },
 }
 
 impl fmt::Display for Refused {
@@ -124,7 +152,7 @@ impl fmt::Display for Refused {
             Self::Unknown => f.write_str("begin an operation that is not registered"),
             Self::Draining => f.write_str("begin an operation: the service is ending"),
             Self::NotWritten(error) => error.fmt(f),
-            Self::Failed(why) => write!(f, "do the operation: {why}"),
+            Self::Failed { why, .. } => write!(f, "do the operation: {why}"),
         }
     }
 }
@@ -209,7 +237,7 @@ impl Batches {
         let drive = Drive::new(self.clone(), id, operation, journal, Some(answer));
         let answer_by = self.0.machine.lock().answer_by(id);
         self.0.runtime.spawn(drive.run(durable));
-        self.answer(id, answered, answer_by).await
+        self.answer(id, answered, answer_by, durable).await
     }
 
     /// Goes on with a job that was claimed. False: there is no room, or it runs already; give the lease back.
@@ -260,13 +288,19 @@ impl Batches {
         self.change(Machine::drain);
     }
 
-    /// Waits until nothing is worked on. Cancel safe.
-    pub async fn idle(&self) {
+    /// Waits until `what` holds. Cancel safe.
+    pub async fn until(&self, what: impl Fn(&Machine) -> bool) {
         let mut changes = self.changes();
-        while !self.read(Machine::is_idle) {
+        while !self.read(&what) {
             // They change for as long as this is waited for: the sender is here.
             drop(changes.changed().await);
         }
+    }
+
+    /// The time by which it works.
+    #[must_use]
+    pub fn now(&self) -> Tick {
+        self.0.clock.now()
     }
 
     /// What is known of all kinds, to be shown.
@@ -280,23 +314,28 @@ impl Batches {
         id: RunId,
         answered: oneshot::Receiver<Result<Report, Refused>>,
         answer_by: Option<Tick>,
+        durable: bool,
     ) -> Result<Report, Refused> {
-        let panicked = || Err(Refused::Failed("it has panicked".to_owned()));
+        let panicked =
+            || Err(Refused::Failed { class: ErrorClass::Permanent, why: "it has panicked".to_owned() });
         let Some(by) = answer_by else { return answered.await.unwrap_or_else(|_| panicked()) };
         let patience = by.since(self.0.clock.now());
         match tokio::time::timeout(patience, answered).await {
             Ok(answer) => answer.unwrap_or_else(|_| panicked()),
             Err(_) => {
                 self.0.machine.lock().answered(id, false);
-                Ok(self.report(id, false, Vec::new()))
+                let report = self.report(id, false, Vec::new());
+                let busy = JournalError { trouble: Trouble::Busy, source: None };
+                // Before it is written down nothing of it is done, and nothing is promised.
+                if durable && report.job.is_none() { Err(Refused::NotWritten(busy)) } else { Ok(report) }
             }
         }
     }
 
-    pub(super) fn report(&self, id: RunId, joined: bool, failures: Vec<(u64, String)>) -> Report {
+    pub(super) fn report(&self, id: RunId, joined: bool, items: Vec<Item>) -> Report {
         let seen = self.0.shown.lock().get(&id).map(|shown| *shown.progress.borrow()).unwrap_or_default();
         let left = self.0.machine.lock().left(id).unwrap_or_default();
-        Report { job: seen.job, counts: seen.counts, joined, left, failures }
+        Report { job: seen.job, counts: seen.counts, joined, left, items }
     }
 
     pub(super) fn next(&self, id: RunId) -> Next {

@@ -357,6 +357,12 @@ impl Machine {
         self.draining
     }
 
+    /// Whether a run of this kind is worked on.
+    #[must_use]
+    pub fn runs(&self, kind: &str) -> bool {
+        self.runs.values().any(|run| *run.kind == *kind)
+    }
+
     /// Whether nothing is worked on.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -39,7 +39,7 @@ mod tests;
 
 pub use actor::{BatchExecutor, Message};
 pub use estimate::Estimate;
-pub use handle::{Batches, Chunk, Did, NotDone, Operation, Progress, Refused, Report, Work};
+pub use handle::{Batches, Chunk, Did, Fate, Item, NotDone, Operation, Progress, Refused, Report, Work};
 pub use intake::{Handler, Intake, Make, Source};
 pub use machine::{Begun, Effect, Ending, Machine, Next, Outcome, Plan, RUNS, RunId, Tally, Waits, Wanted};
 pub use policy::{Invalid, Policy, Reply, Tenure};

@@ -237,6 +237,11 @@ impl<DB: Backend> HealPool<DB> {
         &self.shared.pool
     }
 
+    /// The same for all handles of a pool, and for no other pool.
+    pub(crate) fn address(&self) -> usize {
+        Arc::as_ptr(&self.shared) as usize
+    }
+
     /// The gate that hands out the connections.
     #[must_use]
     pub fn gate(&self) -> Gate {

@@ -9,7 +9,10 @@ use std::{error::Error, fmt, io, time::Duration};
 
 use axum::response::{IntoResponse, Response};
 use selfheal_actors::{
-    batch_executor::journal::{JournalError, Trouble},
+    batch_executor::{
+        self,
+        journal::{JournalError, Trouble},
+    },
     breaker::{self, Rejection},
     error_class::ErrorClass,
     gate::{Reason, Refusal},
@@ -118,6 +121,9 @@ fn known(error: &(dyn Error + 'static)) -> Option<Problem> {
     if let Some(error) = error.downcast_ref::<JournalError>() {
         return Some(by_journal(error.trouble));
     }
+    if let Some(refused) = error.downcast_ref::<batch_executor::Refused>() {
+        return Some(by_batch(refused));
+    }
     match error.downcast_ref::<db::Error>() {
         Some(db::Error::Refused(refusal)) => Some(refused(refusal)),
         Some(db::Error::Sqlx(error)) => by_database(error),
@@ -149,6 +155,24 @@ fn by_database(error: &sqlx::Error) -> Option<Problem> {
         (None, ErrorClass::Permanent | ErrorClass::Unknown) => return None,
     };
     Some(problem.of_class(class))
+}
+
+fn by_batch(refused: &batch_executor::Refused) -> Problem {
+    use batch_executor::Refused;
+    match refused {
+        Refused::NotWritten(error) => by_journal(error.trouble),
+        Refused::Draining => Problem::from(Code::StoreDown).of_class(ErrorClass::Transient),
+        Refused::Unknown => Problem::from(Code::Internal).of_class(ErrorClass::Permanent),
+        Refused::Failed { class, .. } => {
+            let code = match class {
+                ErrorClass::Transient | ErrorClass::Interrupted | ErrorClass::Shutdown => Code::StoreDown,
+                ErrorClass::Overload => Code::PoolTimeout,
+                ErrorClass::Timeout => Code::Deadline,
+                ErrorClass::Permanent | ErrorClass::Unknown => Code::Internal,
+            };
+            Problem::from(code).of_class(*class)
+        }
+    }
 }
 
 /// What could not be written down was not accepted, and the caller is told so: never a 202.

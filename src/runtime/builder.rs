@@ -1,6 +1,6 @@
 //! How a host starts the runtime.
 
-use std::{fmt, net::SocketAddr, path::Path, sync::Arc};
+use std::{fmt, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use selfheal_actors::{
     clock::Clock,
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     admin,
+    batch::Handler,
     config::{Config, ConfigError, Environment, Source},
     db::HealPool,
     http::{Identity, Unmatchable},
@@ -29,11 +30,13 @@ pub struct Builder {
     pub(super) config: Config,
     pub(super) pools: Vec<(Name, Arc<dyn AnyPool>)>,
     pub(super) transitions: Vec<Result<Table, transition::Invalid>>,
+    pub(super) batches: Vec<(Name, Handler)>,
     pub(super) identity: Identity,
     pub(super) clock: Clock,
     pub(super) exporter: Option<Exporter>,
     pub(super) inline: bool,
     pub(super) max_lost: Option<u32>,
+    pub(super) lease: Option<Duration>,
 }
 
 impl Builder {
@@ -42,11 +45,13 @@ impl Builder {
             config: Config::defaults(),
             pools: Vec::new(),
             transitions: Vec::new(),
+            batches: Vec::new(),
             identity: Identity::default(),
             clock: Clock::system(),
             exporter: None,
             inline: false,
             max_lost: None,
+            lease: None,
         }
     }
 
@@ -79,6 +84,17 @@ impl Builder {
         self
     }
 
+    /// What is done with the items of the long operations called `name`, whose policy is `[batches.NAME]`, or the defaults
+    /// if it says nothing of them. What other processes have begun of them, or this one before its last restart, is gone on
+    /// with from the start.
+    ///
+    /// Names are kept in the database: what is left of an operation that is called otherwise from now on waits until one
+    /// of its name is registered again.
+    pub fn batch(mut self, name: impl Into<Name>, handler: Handler) -> Self {
+        self.batches.push((name.into(), handler));
+        self
+    }
+
     /// How callers are recognised. Default: the header `x-user-id`, else the peer's address.
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identity = identity;
@@ -103,6 +119,13 @@ impl Builder {
     #[doc(hidden)]
     pub fn losing(mut self, control_planes: u32) -> Self {
         self.max_lost = Some(control_planes);
+        self
+    }
+
+    /// Leases of jobs are this long: for tests that lose them. Default 30 s.
+    #[doc(hidden)]
+    pub fn lease(mut self, ttl: Duration) -> Self {
+        self.lease = Some(ttl);
         self
     }
 
@@ -143,6 +166,22 @@ pub enum StartError {
     Transitions(transition::Invalid),
     /// Two tables of this name say different things.
     TwoTables(Name),
+    /// Two operations of this name are registered.
+    TwoBatches(Name),
+    /// An operation works in a pool that was not handed to the builder.
+    NoSuchPool {
+        /// The operation.
+        batch: Name,
+        /// The pool.
+        pool: Name,
+    },
+    /// An operation's transactions are not of the pool that its jobs are in.
+    OtherPool {
+        /// The operation.
+        batch: Name,
+        /// The pool that its jobs are in.
+        pool: Name,
+    },
     /// A token of the config is unfit.
     Token(admin::Unfit),
     /// The actors did not come up.
@@ -168,6 +207,17 @@ impl fmt::Display for StartError {
             }
             Self::Transitions(invalid) => write!(f, "a table of statuses: {invalid}"),
             Self::TwoTables(name) => write!(f, "two tables of statuses are called {name} and differ"),
+            Self::TwoBatches(name) => write!(f, "two operations called {name} are registered"),
+            Self::NoSuchPool { batch, pool } => write!(
+                f,
+                "the operation {batch} works in the pool {pool}, which was not handed to the builder: set \
+                 batches.{batch}.pool"
+            ),
+            Self::OtherPool { batch, pool } => write!(
+                f,
+                "the operation {batch} has transactions of another pool than {pool}, where it is written down: hand \
+                 that pool to run_tx, or set batches.{batch}.pool"
+            ),
             Self::Token(unfit) => write!(f, "admin.token or admin.read_only_token: {unfit}"),
             Self::NotUp(error) => write!(f, "the actors did not come up: {error}"),
             Self::Admin { address, error } => write!(f, "admin.listen = \"{address}\": {error}"),
@@ -182,7 +232,12 @@ impl std::error::Error for StartError {
             Self::Admin { error, .. } => Some(error),
             Self::Token(unfit) => Some(unfit),
             Self::Transitions(invalid) => Some(invalid),
-            Self::NoPool | Self::Endpoints(_) | Self::TwoTables(_) => None,
+            Self::NoPool
+            | Self::Endpoints(_)
+            | Self::TwoTables(_)
+            | Self::TwoBatches(_)
+            | Self::NoSuchPool { .. }
+            | Self::OtherPool { .. } => None,
         }
     }
 }

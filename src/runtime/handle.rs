@@ -4,12 +4,13 @@ use std::{
     fmt, io,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use axum::{Router, extract::connect_info::IntoMakeServiceWithConnectInfo};
 use selfheal_actors::{
     alert::{self, Incidents},
-    batch_executor::journal::Journal,
+    batch_executor::{Machine, journal::Journal},
     breaker::{Breaker, Breakers, Command},
     circuit::Circuit,
     fault::Fault,
@@ -29,10 +30,14 @@ use super::{
 };
 use crate::{
     admin::{self, Health, ModeChange, NotOperated, NotPaused, NotRestarted, QueuePause, Reading},
+    batch::Batch,
     config::Metrics,
     http::{ClientLayer, HealLayer, Optional},
     transition::{Rules, Unknown},
 };
+
+/// How long a part of a long operation may take to finish at the end.
+const LAST_PART: Duration = Duration::from_secs(5);
 
 /// The runtime, as a host holds it. Cheap to clone; clones are the same runtime. It runs until
 /// [`shutdown`](Self::shutdown), or until the last clone is gone.
@@ -111,6 +116,12 @@ impl Heal {
         self.pool(name).map(|pool| Arc::clone(&pool.jobs) as Arc<dyn Journal>)
     }
 
+    /// The long operations called `name`, which were [registered](super::Builder::batch).
+    #[must_use]
+    pub fn batch(&self, name: &str) -> Batch {
+        self.0.parts.operations.batch(name)
+    }
+
     /// The circuit of the endpoint `name`: that of `[[endpoints]]` if one has that path, else one with the policy
     /// of `[breaker]`, which is made when it is first asked for. Keep it where it is used; clones are the same
     /// circuit. `name` must come from the code, never from a request.
@@ -179,15 +190,23 @@ impl Heal {
         }
     }
 
-    /// From now on the service is not ready: `/readyz` says so, and a load balancer sends no new requests.
+    /// From now on the service is not ready: `/readyz` says so, and a load balancer sends no new requests. No long
+    /// operation is begun, and those that run are left to other processes, or to this one when it is started again.
     pub fn drain(&self) {
         self.0.draining.store(true, Ordering::Release);
+        self.0.parts.operations.batches.drain();
     }
 
-    /// Stops the actors in reverse order and waits for them, at most 30 s. Handles go on working: gates decide by
-    /// what was published last. Cancel safe: it is stopped all the same.
+    /// Stops the actors in reverse order and waits for them, at most 30 s, and before that for the parts of long
+    /// operations that are under way, at most 5 s. Handles go on working: gates decide by what was published last.
+    ///
+    /// **Cancel safety**: once the actors are being stopped, they are stopped all the same.
     pub async fn shutdown(&self) {
         self.drain();
+        let idle = self.0.parts.operations.batches.until(Machine::is_idle);
+        if tokio::time::timeout(LAST_PART, idle).await.is_err() {
+            tracing::warn!(target: "selfheal", "Parts of long operations are left under way: they go on when their leases are over");
+        }
         self.0.guardian.stop().await;
     }
 
@@ -200,7 +219,7 @@ impl Heal {
             parts.alerts.tell(alert::Message::Fault(fault));
             return true;
         }
-        if parts.circuits.plant(child, fault) {
+        if parts.circuits.plant(child, fault) || parts.operations.plant(child, fault) {
             return true;
         }
         parts.pools.iter().any(|pool| {
@@ -270,7 +289,8 @@ impl Heal {
     /// A queue is that of every pool that has one of its name.
     async fn pause(&self, pause: QueuePause) -> Result<(), NotPaused> {
         let QueuePause { queue, paused, by, reason } = pause;
-        let mut known = false;
+        // What this process has claimed stands still at once; what others have goes on to its end.
+        let mut known = self.0.parts.operations.batches.hold(&queue, paused);
         for pool in &self.0.parts.pools {
             if pool.queues.load().iter().any(|shown| shown.name == queue) {
                 known = true;

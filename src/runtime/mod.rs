@@ -14,6 +14,7 @@ mod control_plane;
 mod guardian;
 mod handle;
 mod jobs;
+mod operations;
 mod pool;
 mod pulse;
 mod reading;

@@ -31,6 +31,8 @@ pub(super) trait AnyPool: Send + Sync {
     /// Whether there is a database server to be asked what it has left. A file has nobody to ask, and no
     /// connections to run out of.
     fn has_server(&self) -> bool;
+    /// The same for all handles of the pool, and for no other.
+    fn address(&self) -> usize;
     /// The durable jobs in its database. Made once a pool.
     fn jobs(&self) -> Arc<dyn AnyJobs>;
     /// The child that asks it.
@@ -65,6 +67,10 @@ impl<DB: Dialect> AnyPool for HealPool<DB> {
 
     fn has_server(&self) -> bool {
         DB::NAME != "SQLite"
+    }
+
+    fn address(&self) -> usize {
+        Self::address(self)
     }
 
     fn jobs(&self) -> Arc<dyn AnyJobs> {

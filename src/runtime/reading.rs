@@ -13,6 +13,7 @@ use selfheal_actors::{
 
 use super::{
     circuits::Circuits,
+    operations::Operations,
     transitions::Transitions,
     wiring::{Parts, Pool, Running},
 };
@@ -33,6 +34,7 @@ pub(super) struct Quick {
     pools: Vec<Pool>,
     circuits: Arc<Circuits>,
     transitions: Transitions,
+    operations: Arc<Operations>,
 }
 
 impl Quick {
@@ -48,6 +50,7 @@ impl Quick {
             pools: parts.pools.clone(),
             circuits: parts.circuits.clone(),
             transitions: parts.transitions.clone(),
+            operations: Arc::clone(&parts.operations),
         }
     }
 
@@ -82,7 +85,7 @@ impl Quick {
             let monitor = Some(&pool.mailbox).filter(|mailbox| mailbox.child() == child);
             monitor.map(Mail::of).or(probe.map(Mail::of))
         });
-        of_pool.or_else(|| self.circuits.mail(child))
+        of_pool.or_else(|| self.circuits.mail(child)).or_else(|| self.operations.mail(child))
     }
 }
 

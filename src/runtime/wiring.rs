@@ -3,7 +3,8 @@
 //! ```text
 //! root ─ alert
 //!      ├ pools ─ pool-monitor:NAME …        server-probe:NAME … (where there is a server)
-//!      └ breakers ─ breaker:ENDPOINT …      (where endpoints are configured)
+//!      ├ breakers ─ breaker:ENDPOINT …      (where endpoints are configured)
+//!      └ batch-executor                     (where long operations are registered)
 //! ```
 //!
 //! Every signal goes to `alert`, which makes incidents of it, and to the metrics. A monitor looks at its pool's
@@ -17,6 +18,9 @@
 //! | Critical | `critical_only` | only critical work may use more connections than were in use |
 //! | Critical | `omit_optional` | optional work is left out of replies |
 //! | Critical | `pause_durable` | background work waits |
+//!
+//! `batch-executor` hears of levels, too: what nobody waits for is done in half as big parts and one at a time at Warning,
+//! and not at all at Critical.
 
 use std::{
     collections::HashMap,
@@ -49,6 +53,7 @@ use super::{
     circuits::Circuits,
     guardian::{Build, Failure, Guardian, Options},
     jobs::AnyJobs,
+    operations::Operations,
     pool::AnyPool,
     pulse::Watched,
     reading,
@@ -92,6 +97,7 @@ pub(super) struct Parts {
     pub(super) breakers: Breakers,
     pub(super) circuits: Arc<Circuits>,
     pub(super) transitions: Transitions,
+    pub(super) operations: Arc<Operations>,
     pub(super) registry: Arc<Registry>,
     pub(super) access: Arc<Access>,
     pub(super) exporter: Arc<Exporter>,
@@ -129,7 +135,18 @@ pub(super) struct Running {
 
 impl Parts {
     pub(super) fn new(builder: Builder) -> Result<Self, StartError> {
-        let Builder { config, pools, transitions, identity, clock, exporter, inline, max_lost } = builder;
+        let Builder {
+            config,
+            pools,
+            transitions,
+            batches,
+            identity,
+            clock,
+            exporter,
+            inline,
+            max_lost,
+            lease,
+        } = builder;
         let access = access(&config, &clock)?;
         let endpoints = Endpoints::of(&config).map_err(StartError::Endpoints)?;
         let mode = ModeCell::new(config.runtime.mode);
@@ -137,12 +154,13 @@ impl Parts {
         let incidents = Incidents::new(alert::Policy::default(), mode.get(), clock.clone());
         let alerts: Mailbox<alert::Message> = Mailbox::new("alert", ALERT_MAILBOX);
         let (to_alert, to_metrics) = (alerts.clone(), Arc::clone(&exporter));
-        let listening: Arc<OnceLock<Weak<Circuits>>> = Arc::default();
-        let to_circuits = Arc::clone(&listening);
+        let listening: Arc<OnceLock<(Weak<Circuits>, Weak<Operations>)>> = Arc::default();
+        let to_others = Arc::clone(&listening);
         let signals = Signals::new(move |signal: Signal| {
             to_metrics.hear(&signal);
-            if let Some(circuits) = to_circuits.get().and_then(Weak::upgrade) {
-                circuits.hear(&signal);
+            if let Some((circuits, operations)) = to_others.get() {
+                circuits.upgrade().inspect(|circuits| circuits.hear(&signal));
+                operations.upgrade().inspect(|operations| operations.hear(&signal));
             }
             to_alert.tell(signal.into());
         });
@@ -163,8 +181,9 @@ impl Parts {
         let first = pools.first().map(|pool| &pool.name);
         let circuits = Arc::new(Circuits::new(&config, first, around, seeds.hash_one("breakers")));
         let breakers = circuits.breakers.clone();
+        let operations = Arc::new(Operations::new(&config, batches, &pools, (&clock, &mode), lease)?);
         // Those who have signals to emit must not keep one another alive.
-        let _ = listening.set(Arc::downgrade(&circuits));
+        let _ = listening.set((Arc::downgrade(&circuits), Arc::downgrade(&operations)));
         let mut registry = Registry::new(endpoints)
             .retry(&config.retry.policy(), seeds.hash_one("retry"))
             .breakers(breakers.clone())
@@ -191,6 +210,7 @@ impl Parts {
             breakers,
             circuits,
             transitions,
+            operations,
             exporter,
             inline,
             max_lost,
@@ -201,7 +221,7 @@ impl Parts {
     fn tree(&self) -> Build {
         let policy = self.config.supervision.policy();
         let (incidents, alerts, pools) = (self.incidents.clone(), self.alerts.clone(), self.pools.clone());
-        let circuits = self.circuits.clone();
+        let (circuits, operations) = (Arc::clone(&self.circuits), Arc::clone(&self.operations));
         let context = self.context();
         Arc::new(move |_| {
             let (incidents, alerts) = (incidents.clone(), alerts.clone());
@@ -217,7 +237,7 @@ impl Parts {
             let keepers = circuits.supervisor(policy);
             let keepers = keepers
                 .map(|spec| spec.under(ChildPolicy::permanent("breakers").supervisor(), context.clone()));
-            let children = [alert, watchers].into_iter().chain(keepers).collect();
+            let children = [alert, watchers].into_iter().chain(keepers).chain(operations.child()).collect();
             SupervisorSpec { name: ROOT.into(), policy: root(policy), children }
         })
     }
@@ -225,7 +245,8 @@ impl Parts {
     /// Whose hanging would be noticed.
     fn watched(&self) -> Vec<Watched> {
         let alert = Watched::new(ROOT, &self.alerts, PATIENCE);
-        std::iter::once(alert).chain(self.pools.iter().flat_map(Pool::watched)).collect()
+        let executor = self.operations.watched(ROOT, PATIENCE);
+        std::iter::once(alert).chain(self.pools.iter().flat_map(Pool::watched)).chain(executor).collect()
     }
 
     fn context(&self) -> Context {

@@ -106,9 +106,12 @@ const HEARTBEAT: &str = concat!(
      where j.id = i.id and j.token = i.token and j.state = 1 returning j.id, j.token"
 );
 
+/// Only of what gets on: a transaction that was given up and commits all the same has done the same part before.
 const CHECKPOINT: &str = "\
-    update selfheal_jobs set progress = $3, total = $4, done = $5, blocked = $6, failed = $7
-    where id = $1 and token = $2 and state = 1";
+    update selfheal_jobs set progress = $3, total = $4, done = $5, blocked = $6, failed = $7, losses = 0
+    where id = $1 and token = $2 and state = 1
+        and (done + blocked + failed < $5 + $6 + $7
+            or done + blocked + failed = $5 + $6 + $7 and progress is distinct from $3)";
 
 const FINISH: &str = "\
     with gone as (
@@ -228,9 +231,10 @@ impl Dialect for Postgres {
 
     fn steps(conn: &mut PgConnection) -> BoxFuture<'_, Result<Vec<(i64, i64)>, sqlx::Error>> {
         Box::pin(async {
-            let there: bool = sqlx::query_scalar("select to_regclass('selfheal_migrations') is not null")
-                .fetch_one(&mut *conn)
-                .await?;
+            // `to_regclass` would answer from a cache that is older than the wait for whoever made it just now.
+            let there = "select exists (select from pg_catalog.pg_class where relname = 'selfheal_migrations' \
+                         and pg_catalog.pg_table_is_visible(oid))";
+            let there: bool = sqlx::query_scalar(there).fetch_one(&mut *conn).await?;
             if !there {
                 return Ok(Vec::new());
             }

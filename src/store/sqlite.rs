@@ -76,9 +76,12 @@ const HEARTBEAT: &str = concat!(
      where state = 1 and (id, token) in (select value->>0, value->>1 from json_each(?1)) returning id, token"
 );
 
+/// Only of what gets on: a transaction that was given up and commits all the same has done the same part before.
 const CHECKPOINT: &str = "\
-    update selfheal_jobs set progress = ?3, total = ?4, done = ?5, blocked = ?6, failed = ?7
-    where id = ?1 and token = ?2 and state = 1";
+    update selfheal_jobs set progress = ?3, total = ?4, done = ?5, blocked = ?6, failed = ?7, losses = 0
+    where id = ?1 and token = ?2 and state = 1
+        and (done + blocked + failed < ?5 + ?6 + ?7
+            or done + blocked + failed = ?5 + ?6 + ?7 and progress is distinct from ?3)";
 
 const FINISH: &str = "\
     delete from selfheal_jobs

@@ -23,7 +23,7 @@ use crate::guarded::seed;
 /// Where the victim finds its database.
 pub(crate) const DATABASE: &str = "SELFHEAL_VICTIM_DATABASE";
 /// The first item that it accepts.
-const FIRST: &str = "SELFHEAL_VICTIM_FIRST";
+pub(crate) const FIRST: &str = "SELFHEAL_VICTIM_FIRST";
 /// Where it stops, and after how many times that it was there.
 const POINT: &str = "SELFHEAL_VICTIM_POINT";
 
@@ -48,27 +48,27 @@ pub(crate) fn kills(default: usize) -> usize {
     told("KILLS").and_then(|kills| kills.parse().ok()).unwrap_or(default)
 }
 
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     // Whoever listens may be gone; then so is this process, soon.
     let _ = writeln!(std::io::stdout(), "VICTIM {line}");
     let _ = std::io::stdout().flush();
 }
 
 /// A point at which to be killed.
-struct Point {
+pub(crate) struct Point {
     name: String,
     times: u32,
 }
 
 impl Point {
-    fn told() -> Self {
+    pub(crate) fn told() -> Self {
         let told = told(POINT).unwrap_or_default();
         let (name, times) = told.split_once('/').unwrap_or(("", "0"));
         Self { name: name.to_owned(), times: times.parse().expect("a number") }
     }
 
     /// Stops the whole process here, if this is the point.
-    fn pass(&mut self, name: &str) {
+    pub(crate) fn pass(&mut self, name: &str) {
         if self.name == name {
             self.times = self.times.saturating_sub(1);
             if self.times == 0 {

@@ -13,10 +13,10 @@ use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use crate::durable::{self, accept, books, claim, done, job, kills};
 
 /// A directory that ends with its test.
-struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("selfheal-jobs-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
         Self(folder)
@@ -26,7 +26,7 @@ impl Folder {
         SqliteConnectOptions::new().filename(self.0.join("jobs.db")).create_if_missing(true)
     }
 
-    async fn pool(&self) -> SqliteHealPool {
+    pub(crate) async fn pool(&self) -> SqliteHealPool {
         SqliteHealPool::builder()
             .max(4)
             .busy_timeout(Duration::from_millis(300))

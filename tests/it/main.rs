@@ -19,8 +19,11 @@ mod healing_replies;
 mod http_layer;
 mod jobs;
 mod leaving;
+mod long_operation;
 mod lookup;
 mod loop_of_healing;
+#[path = "../operations/mod.rs"]
+mod operations;
 mod pool_exhaustion;
 mod pool_exhaustion_drill;
 mod queues;

@@ -17,7 +17,7 @@ use crate::{
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-async fn pool(options: PgConnectOptions) -> PgHealPool {
+pub(crate) async fn pool(options: PgConnectOptions) -> PgHealPool {
     PgHealPool::builder().max(4).connect_with(options).await.expect("it connects")
 }
 

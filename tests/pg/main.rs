@@ -18,6 +18,9 @@ mod guarded;
 mod jobs;
 mod keeper;
 mod kills;
+mod long_operation;
+#[path = "../operations/mod.rs"]
+mod operations;
 mod pool;
 mod proxy;
 mod server;

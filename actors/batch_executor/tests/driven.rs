@@ -10,7 +10,7 @@ use tokio::{runtime::Handle, time::sleep};
 use super::{memory::Memory, *};
 use crate::{
     batch_executor::{
-        Batches, Chunk, Did, NotDone, Operation, Refused, Report, Tenure, Work,
+        Batches, Chunk, Did, Fate, Item, NotDone, Operation, Refused, Report, Tenure, Work,
         journal::{JobId, Journal, State},
     },
     clock::Clock,
@@ -138,6 +138,33 @@ async fn the_answer_does_not_wait_for_a_chunk_that_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_thought_short_and_is_not_is_kept_from_its_answer_on() {
+    let service = Service::new(300, Memory::default());
+    let (sound, calls) = (service.work(), AtomicU32::new(0));
+    let slow: Work = Arc::new(move |chunk| {
+        let (sound, first) = (Arc::clone(&sound), calls.fetch_add(1, Ordering::Relaxed) == 0);
+        Box::pin(async move {
+            sleep(MS(if first { 12_000 } else { 0 })).await;
+            sound(chunk).await
+        })
+    });
+    let report = service.click(slow).await.expect("it is answered");
+    assert_eq!((report.counts.done, report.job), (0, None));
+    service.settle().await;
+    assert_eq!((service.journal.ended(1).0, service.journal.ended(1).1.done), (State::Done, 300));
+    assert!(service.times().iter().all(|times| *times == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_does_not_answer_in_time_has_promised_nothing() {
+    let service = Service::new(1_418, Memory::slow(MS(60_000)));
+    let clicked = Clock::tokio().now();
+    let refused = service.click(service.work()).await.expect_err("nothing is written");
+    assert!(matches!(refused, Refused::NotWritten(_)), "{refused:?}");
+    assert_eq!(Clock::tokio().now().since(clicked), MS(9_500));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_caller_who_leaves_stops_nothing() {
     let service = Service::new(1_418, Memory::default());
     drop(tokio::time::timeout(MS(300), service.click(service.work())).await);
@@ -164,7 +191,8 @@ async fn the_item_that_panics_is_passed_by_and_named() {
     });
     let report = service.click(work).await.expect("it begins");
     assert_eq!((report.counts.done, report.counts.failed), (299, 1));
-    assert_eq!(report.failures, [(42, "it has panicked".to_owned())]);
+    let why = "it has panicked".to_owned();
+    assert_eq!(report.items, [Item { at: 42, fate: Fate::Failed, why }]);
 }
 
 #[tokio::test(start_paused = true)]

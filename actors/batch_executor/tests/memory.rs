@@ -17,6 +17,8 @@ use crate::batch_executor::journal::{
 pub(super) struct Memory {
     jobs: Mutex<BTreeMap<i64, Kept>>,
     broken: bool,
+    /// How long it takes to accept.
+    accepts_in: Duration,
     /// Whether every lease is lost.
     lost: bool,
 }
@@ -36,6 +38,11 @@ impl Memory {
     /// Nothing can be written down.
     pub(super) fn broken() -> Self {
         Self { broken: true, ..Self::default() }
+    }
+
+    /// It takes so long to accept.
+    pub(super) fn slow(accepts_in: Duration) -> Self {
+        Self { accepts_in, ..Self::default() }
     }
 
     /// Every lease is lost as soon as it is there.
@@ -90,6 +97,7 @@ impl Kept {
 impl Journal for Memory {
     fn accept(&self, jobs: Vec<NewJob>) -> BoxFuture<'_, Result<Vec<Accepted>, JournalError>> {
         Box::pin(async move {
+            sleep(self.accepts_in).await;
             if self.broken {
                 return Err(JournalError { trouble: Trouble::Down, source: None });
             }

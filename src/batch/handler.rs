@@ -1,0 +1,191 @@
+//! What is done with the items of an operation, whatever they are.
+
+use std::{fmt, sync::Arc};
+
+use futures_core::future::BoxFuture;
+use selfheal_actors::{
+    batch_executor::{
+        Chunk, Did, NotDone, Work,
+        journal::{Counts, Journal, Progress},
+    },
+    error_class::ErrorClass,
+    gate::Ticket,
+    level::Class,
+    signal::Name,
+};
+use serde::de::DeserializeOwned;
+
+use super::part::{Failed, Part, Results};
+use crate::{HealPool, store::Dialect};
+
+type Prepared = Arc<dyn Fn(Chunk) -> BoxFuture<'static, Result<Did, NotDone>> + Send + Sync>;
+type Prepare = dyn Fn(&Name, &[u8]) -> Result<(Prepared, u64), serde_json::Error> + Send + Sync;
+
+/// What is done with the parts of an operation: made by [`run`] or [`run_tx`], and registered under a name.
+#[derive(Clone)]
+pub struct Handler {
+    prepare: Arc<Prepare>,
+    /// Which pool its transactions are of.
+    pool: Option<usize>,
+}
+
+/// Parts are done by `work`, **at least once**: if the process ends after a part was done and before that was written
+/// down, the part is done again, and so it is if `work` itself fails half way. `work` runs in a task that nobody drops.
+///
+/// Items are whatever serde can read; they are written down as JSON.
+pub fn run<T, F, W>(work: F) -> Handler
+where
+    T: DeserializeOwned + Send + Sync + 'static,
+    F: Fn(Part<T>) -> W + Send + Sync + 'static,
+    W: Future<Output = Result<Results, Failed>> + Send + 'static,
+{
+    let work = Arc::new(work);
+    let prepare = move |_: &Name, payload: &[u8]| {
+        let (work, items) = (Arc::clone(&work), items_of::<T>(payload)?);
+        let count = items.len() as u64;
+        let prepared: Prepared = Arc::new(move |chunk| {
+            let working = work(Part::of(&items, &chunk));
+            Box::pin(async move { Ok(working.await?.of(&chunk)) })
+        });
+        Ok((prepared, count))
+    };
+    Handler { prepare: Arc::new(prepare), pool: None }
+}
+
+/// Parts are done by `work` in a transaction of `pool`, which also writes how far the operation is: what `work` does on
+/// that connection happens **exactly once**. `pool` is the one that the operation's jobs are in.
+///
+/// If `work` fails the transaction is rolled back. It must not end the transaction itself.
+pub fn run_tx<DB, T, F>(pool: &HealPool<DB>, work: F) -> Handler
+where
+    DB: Dialect,
+    T: DeserializeOwned + Send + Sync + 'static,
+    F: for<'c> Fn(&'c mut DB::Connection, Part<T>) -> BoxFuture<'c, Result<Results, Failed>>
+        + Send
+        + Sync
+        + 'static,
+{
+    let (work, address) = (Arc::new(work), pool.address());
+    let pool = pool.clone();
+    let prepare = move |name: &Name, payload: &[u8]| {
+        let (work, items) = (Arc::clone(&work), items_of::<T>(payload)?);
+        let (pool, count) = (pool.operation(Arc::clone(name)), items.len() as u64);
+        let prepared: Prepared = Arc::new(move |chunk| {
+            let (pool, work, part) = (pool.clone(), Arc::clone(&work), Part::of(&items, &chunk));
+            Box::pin(async move { in_transaction(&pool, &*work, part, chunk).await })
+        });
+        Ok((prepared, count))
+    };
+    Handler { prepare: Arc::new(prepare), pool: Some(address) }
+}
+
+fn items_of<T: DeserializeOwned>(payload: &[u8]) -> Result<Arc<[T]>, serde_json::Error> {
+    serde_json::from_slice::<Vec<T>>(payload).map(Arc::from)
+}
+
+async fn in_transaction<DB, T, F>(
+    pool: &HealPool<DB>,
+    work: &F,
+    part: Part<T>,
+    chunk: Chunk,
+) -> Result<Did, NotDone>
+where
+    DB: Dialect,
+    F: for<'c> Fn(&'c mut DB::Connection, Part<T>) -> BoxFuture<'c, Result<Results, Failed>>,
+{
+    let mut tx = pool.begin().await.map_err(undone)?;
+    let did = match work(&mut tx, part).await {
+        Ok(results) => results.of(&chunk),
+        Err(failed) => {
+            // Undone with the end of the connection, if not by this.
+            drop(tx.rollback().await);
+            return Err(undone(failed).into());
+        }
+    };
+    if let Some(lease) = chunk.lease {
+        let progress = Progress { cursor: None, counts: after(chunk.before, &did) };
+        if !DB::checkpoint(&mut tx, lease, &progress).await.map_err(undone)? {
+            drop(tx.rollback().await);
+            return Err(NotDone::Lost);
+        }
+    }
+    tx.commit().await.map_err(Failed::from)?;
+    Ok(Did { written: chunk.lease.is_some(), ..did })
+}
+
+/// Before its commit nothing of a transaction is done, however its connection has ended.
+fn undone(error: impl Into<Failed>) -> Failed {
+    let failed = error.into();
+    match failed.class {
+        ErrorClass::Interrupted => Failed { class: ErrorClass::Transient, ..failed },
+        ErrorClass::Transient
+        | ErrorClass::Timeout
+        | ErrorClass::Overload
+        | ErrorClass::Permanent
+        | ErrorClass::Shutdown
+        | ErrorClass::Unknown => failed,
+    }
+}
+
+fn after(before: Counts, did: &Did) -> Counts {
+    Counts {
+        total: before.total,
+        done: before.done + u64::from(did.done),
+        blocked: before.blocked + u64::from(did.blocked),
+        failed: before.failed + u64::from(did.failed),
+    }
+}
+
+impl Handler {
+    /// Which pool its transactions are of, if it has any.
+    pub(crate) const fn pool(&self) -> Option<usize> {
+        self.pool
+    }
+}
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handler").field("in_transactions", &self.pool.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// A handler under its name.
+#[derive(Clone)]
+pub(crate) struct Registered {
+    pub(crate) name: Name,
+    pub(crate) handler: Handler,
+    /// Where its operations are written down.
+    pub(crate) journal: Arc<dyn Journal>,
+}
+
+/// Whose an operation is.
+pub(crate) struct Whose<'a> {
+    pub(crate) caller: Option<&'a str>,
+    /// That of the request which waits for it.
+    pub(crate) ticket: Option<Ticket>,
+}
+
+impl Registered {
+    /// The work of an operation whose items are written in `payload`, and how many those are. Parts that somebody waits
+    /// for are part of their request; all others are background work of the same user.
+    pub(crate) fn work(&self, payload: &[u8], whose: Whose<'_>) -> Result<(Work, u64), String> {
+        let (prepared, items) = (self.handler.prepare)(&self.name, payload)
+            .map_err(|error| format!("its items cannot be read: {error}"))?;
+        let (name, user) = (Arc::clone(&self.name), whose.caller.map(Name::from));
+        let waits = whose.ticket;
+        let work: Work = Arc::new(move |chunk| {
+            let waits = waits.clone().filter(|_| chunk.awaited);
+            let ticket = waits.unwrap_or_else(|| {
+                let ticket = Ticket::new(Class::Background).with_operation(Arc::clone(&name));
+                match &user {
+                    Some(user) => ticket.with_user(Arc::clone(user)),
+                    None => ticket,
+                }
+            });
+            let prepared = Arc::clone(&prepared);
+            // The host's own code is called inside of its task.
+            Box::pin(ticket.scope(async move { prepared(chunk).await }))
+        });
+        Ok((work, items))
+    }
+}

@@ -1,0 +1,118 @@
+//! Long operations on PostgreSQL.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use futures_core::future::BoxFuture;
+use selfheal::{
+    PgHealPool,
+    batch::{self, Part, Results},
+    batch_executor::journal::State,
+};
+use sqlx::PgConnection;
+
+use crate::{
+    durable::kills::{DATABASE, kills, told},
+    jobs::pool,
+    operations::{self, ITEMS, each_once, ended, start},
+    server::{Database, server},
+};
+
+fn effects(conn: &mut PgConnection, items: Vec<i64>) -> BoxFuture<'_, Result<(), sqlx::Error>> {
+    Box::pin(async move {
+        let insert = sqlx::query("insert into effects select * from unnest($1::int8[])");
+        insert.bind(items).execute(conn).await.map(drop)
+    })
+}
+
+fn written(pool: &PgHealPool) -> BoxFuture<'_, Vec<i64>> {
+    Box::pin(
+        async move { sqlx::query_scalar("select item from effects").fetch_all(pool).await.expect("rows") },
+    )
+}
+
+fn clear(pool: &PgHealPool) -> BoxFuture<'_, Vec<i64>> {
+    let clear = sqlx::query_scalar("delete from effects returning item");
+    Box::pin(async move { clear.fetch_all(pool).await.expect("it is cleared") })
+}
+
+/// Has the server close this connection at the end of the transaction, before it says that it was committed.
+fn cut_off(conn: &mut PgConnection) -> BoxFuture<'_, Result<(), sqlx::Error>> {
+    Box::pin(async move {
+        sqlx::raw_sql(
+            "create temporary table if not exists last (x int) on commit delete rows; \
+             create or replace function pg_temp.end_me() returns trigger language plpgsql as \
+             $$ begin perform pg_terminate_backend(pg_backend_pid()); return null; end $$; \
+             drop trigger if exists ends on last; \
+             create constraint trigger ends after insert on last deferrable initially deferred \
+             for each row execute function pg_temp.end_me(); \
+             insert into last values (1)",
+        )
+        .execute(conn)
+        .await
+        .map(drop)
+    })
+}
+
+async fn table(database: &Database) -> PgHealPool {
+    let pool = pool(database.options()).await;
+    sqlx::query("create table effects (item int8)").execute(&pool).await.expect("a table");
+    pool
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgresql_keeps_what_long_operations_promise() {
+    let Some(server) = server() else { return };
+    let database = server.database().await;
+    operations::everything(&table(&database).await, effects, written, clear).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_cut_off_in_a_commit_finds_out_what_was_done() {
+    let Some(server) = server() else { return };
+    let database = server.database().await;
+    let (pool, parts) = (table(&database).await, AtomicU32::new(0));
+    let cut = batch::run_tx(&pool, move |conn, items: Part<i64>| {
+        let part = parts.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async move {
+            effects(&mut *conn, items.to_vec()).await?;
+            if part % 3 == 1 {
+                cut_off(conn).await?;
+            }
+            Ok(Results::done())
+        })
+    });
+    let heal = start(&pool, cut).await;
+    let items: Vec<i64> = (0..ITEMS).collect();
+    let report = heal.batch("effects").caller("ann").run(&items).await.expect("it begins");
+    let job = ended(&heal, report.job.expect("it is written down")).await;
+    assert_eq!((job.state, job.counts.done), (State::Done, ITEMS as u64));
+    each_once(written(&pool).await, 0..ITEMS);
+    heal.shutdown().await;
+}
+
+/// Is started by the test of kills, and killed by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a victim, not a test"]
+async fn victim() {
+    let Some(url) = told(DATABASE) else { return };
+    operations::kills::victim(&pool(url.parse().expect("a URL")).await, effects).await;
+}
+
+async fn killed(kills: usize) {
+    let Some(server) = server() else { return };
+    let database = server.database().await;
+    let pool = table(&database).await;
+    let name = "long_operation::victim";
+    println!("{}", operations::kills::killed(name, &database.url(), kills, &pool, effects, written).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_kills_and_every_item_that_was_promised_is_done_once() {
+    killed(10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: KILLS=… of them, 200 if not said"]
+async fn two_hundred_kills_and_every_item_that_was_promised_is_done_once() {
+    killed(kills(200)).await;
+}
