@@ -130,6 +130,13 @@ pub enum Signal {
         /// True in mode `observe`: they were made all the same.
         would: bool,
     },
+    /// Something happened to a long operation.
+    Batch {
+        /// Its name.
+        operation: Name,
+        /// What happened.
+        event: BatchEvent,
+    },
     /// An operator or a reload changed the mode.
     Mode {
         /// The mode before.
@@ -253,6 +260,68 @@ pub enum ChildEvent {
     Abandoned,
     /// It has spent its own budget of restarts and stays down.
     GivenUp,
+}
+
+/// What happened to a long operation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BatchEvent {
+    /// It would take longer than its caller waits, and is cut.
+    Planned {
+        /// Its items.
+        items: u64,
+        /// How long it takes.
+        estimate: Duration,
+        /// How long its caller waits.
+        deadline: Duration,
+        /// Items of a batch.
+        batch: u32,
+    },
+    /// A batch of it is done.
+    Part {
+        /// Which one, counted from 1.
+        number: u64,
+        /// How many there are.
+        of: u64,
+        /// Items of it.
+        items: u32,
+        /// How long it took.
+        took: Duration,
+        /// How long the rest takes.
+        left: Duration,
+    },
+    /// Its caller was answered before its end.
+    Answered {
+        /// Items that were done by then.
+        done: u64,
+        /// All items.
+        total: u64,
+    },
+    /// An item of it fails by itself, and is passed by.
+    PassedBy {
+        /// Which one, counted from 0.
+        item: u64,
+        /// Why.
+        why: Name,
+    },
+    /// Something has become of all its items.
+    Done {
+        /// How many there are.
+        items: u64,
+        /// How long that took, in this process.
+        took: Duration,
+    },
+    /// Too many of its items failed.
+    GivenUp {
+        /// How many.
+        failed: u64,
+        /// Why the last one did.
+        why: Name,
+    },
+    /// Somebody did not want it any more.
+    Cancelled {
+        /// Items that nothing has become of.
+        left: u64,
+    },
 }
 
 /// How a child ended.

@@ -72,7 +72,11 @@ metrics! {
     RETRIES_TOTAL = Counter "selfheal_retries_total" ["endpoint", "outcome"] "Calls that were made again, by how they ended; and failed calls that were not, because the budget was spent.";
     FALLBACKS_TOTAL = Counter "selfheal_fallbacks_total" ["endpoint", "source"] "Failures for which a kept reply stood in: given as the reply (cache), or inside the refusal (attached).";
     TRANSITIONS_BLOCKED_TOTAL = Counter "selfheal_transitions_blocked_total" ["machine", "from", "to"] "Changes of status that were not made, because the machine's table does not allow them.";
-    PREVENTIONS_TOTAL = Counter "selfheal_preventions_total" ["kind"] "Failures that did not happen: pool_exhaustion counts incidents of a pool that recovered without one, retry calls that succeeded when they were made again, invalid_transition changes of status that were blocked.";
+    PREVENTIONS_TOTAL = Counter "selfheal_preventions_total" ["kind"] "Failures that did not happen: pool_exhaustion counts incidents of a pool that recovered without one, retry calls that succeeded when they were made again, invalid_transition changes of status that were blocked, timeout long operations that were cut because they would have taken longer than their callers wait.";
+    BATCH_SIZE = Gauge "selfheal_batch_size" ["op"] "Items of a batch of this long operation, now.";
+    BATCH_ITEMS_TOTAL = Counter "selfheal_batch_items_total" ["op", "outcome"] "Items of long operations by what became of them: done, blocked, failed.";
+    BATCH_REMAINING_ITEMS = Gauge "selfheal_batch_remaining_items" ["op"] "Items of operations under way in this process that nothing has become of yet.";
+    BATCH_DURATION_SECONDS = Histogram "selfheal_batch_duration_seconds" ["op"] "How long batches took.";
     QUEUE_DEPTH = Gauge "selfheal_queue_depth" ["queue"] "Durable jobs that are not over.";
     QUEUE_OLDEST_AGE_SECONDS = Gauge "selfheal_queue_oldest_age_seconds" ["queue"] "For how long the oldest durable job that waits has waited.";
     QUEUE_ITEMS_TOTAL = Counter "selfheal_queue_items_total" ["queue", "outcome"] "Durable jobs by what became of them, since the database was made: accepted, drained (done), dead.";

@@ -15,16 +15,17 @@ use metrics::{Label, counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use parking_lot::Mutex;
 use selfheal_actors::{
+    batch_executor::Tally,
     breaker::View,
     circuit::Circuit,
-    gate::{Histogram, Reason, Tally},
+    gate::{self, Histogram, Reason},
     level::{Class, Level, Mode, Severity},
     signal::{ChildEvent, Name, Signal, Step},
     telemetry as t,
 };
 
 use crate::{
-    admin::{Child, Pool, Reading, Transition},
+    admin::{Batch, Child, Pool, Reading, Transition},
     store::Queue,
 };
 
@@ -103,6 +104,14 @@ impl Exporter {
             }
         }
         reading.queues.iter().for_each(|(_, queue)| export_queue(queue));
+        for batch in &reading.batches {
+            export_batch(batch);
+            self.pass_on(&t::BATCH_DURATION_SECONDS, &batch.operation, "", &batch.tally.took);
+        }
+        let prevented = reading.batches.iter().map(|batch| batch.tally.prevented).sum();
+        counter!(t::PREVENTIONS_TOTAL.name, "kind" => "timeout").absolute(prevented);
+        let overruns = reading.batches.iter().map(|batch| batch.tally.overruns).sum();
+        counter!(t::INVARIANT_VIOLATIONS_TOTAL.name, "id" => "batch_deadline").absolute(overruns);
         counter!(t::LABEL_OVERFLOW_TOTAL.name, "metric" => "breaker").absolute(reading.label_overflow);
         export_transitions(&reading.transitions);
         would(reading);
@@ -296,6 +305,16 @@ fn export_queue(queue: &Queue) {
     }
 }
 
+fn export_batch(batch: &Batch) {
+    let op = || label(&batch.operation);
+    gauge!(t::BATCH_SIZE.name, "op" => op()).set(f64::from(batch.size));
+    gauge!(t::BATCH_REMAINING_ITEMS.name, "op" => op()).set(batch.remaining as f64);
+    let Tally { done, blocked, failed, .. } = batch.tally;
+    for (outcome, count) in [("done", done), ("blocked", blocked), ("failed", failed)] {
+        counter!(t::BATCH_ITEMS_TOTAL.name, "op" => op(), "outcome" => outcome).absolute(count);
+    }
+}
+
 fn export_child(child: &Child) {
     let name = label(&child.id);
     gauge!(t::CHILD_UP.name, "child" => name.clone()).set(flag(child.is_up()));
@@ -307,7 +326,7 @@ fn export_child(child: &Child) {
 
 /// What mode `observe` would have refused, over all pools.
 fn would(reading: &Reading) {
-    let all = |count: fn(&Tally, Reason) -> u64, reason| -> u64 {
+    let all = |count: fn(&gate::Tally, Reason) -> u64, reason| -> u64 {
         reading.pools.iter().map(|pool| count(&pool.stats.would, reason)).sum()
     };
     for reason in Reason::ALL {

@@ -68,6 +68,14 @@ impl Machine {
             Signal::Blocked { machine, operation, edges, made, would } => {
                 self.blocked(machine, operation.as_ref(), edges, (*made, *would), out);
             }
+            Signal::Batch { operation, event } => {
+                let said = Line::of_batch(operation, event).into_iter().map(|line| Effect::Say {
+                    line,
+                    subject: Some(Arc::clone(operation)),
+                    incident: None,
+                });
+                out.extend(said);
+            }
             Signal::Mode { from, to, by, reason } => {
                 self.mode = *to;
                 let (by, reason) = (Arc::clone(by), Arc::clone(reason));

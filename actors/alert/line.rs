@@ -6,7 +6,7 @@ use super::incident::{Kind, Peak, REVIEW};
 use crate::{
     circuit::{Cause, Circuit},
     level::{Mode, Severity},
-    signal::{Action, Exit, Name, ServerState},
+    signal::{Action, BatchEvent, Exit, Name, ServerState},
 };
 
 /// One line of the log. Its `Display` is the sentence.
@@ -153,9 +153,48 @@ pub enum Line {
         /// Why.
         reason: Name,
     },
+    /// A long operation is wanted that is too long.
+    LongOperation {
+        /// Which.
+        operation: Name,
+        /// Its items.
+        items: u64,
+    },
+    /// Why it is too long.
+    TooLong {
+        /// How long it takes.
+        estimate: Duration,
+        /// How long its caller waits.
+        deadline: Duration,
+    },
+    /// What is done about it.
+    AutoBatching {
+        /// Items of a batch.
+        batch: u32,
+    },
+    /// What is heard of it from then on.
+    Batch(BatchEvent),
 }
 
 impl Line {
+    /// The lines that are said of a long operation.
+    #[must_use]
+    pub fn of_batch(operation: &Name, event: &BatchEvent) -> Vec<Self> {
+        match event {
+            BatchEvent::Planned { items, estimate, deadline, batch } => vec![
+                Self::LongOperation { operation: Name::clone(operation), items: *items },
+                Self::TooLong { estimate: *estimate, deadline: *deadline },
+                Self::AutoBatching { batch: *batch },
+            ],
+            BatchEvent::Part { .. }
+            | BatchEvent::Answered { .. }
+            | BatchEvent::PassedBy { .. }
+            | BatchEvent::Done { .. }
+            | BatchEvent::GivenUp { .. }
+            | BatchEvent::Cancelled { .. } => vec![Self::Batch(event.clone())],
+        }
+    }
+
     /// How loud the line is.
     #[must_use]
     pub const fn severity(&self) -> Severity {
@@ -170,7 +209,13 @@ impl Line {
             | Self::Server(ServerState::Up)
             | Self::Blind(false)
             | Self::Prevented { .. }
+            | Self::LongOperation { .. }
+            | Self::AutoBatching { .. }
             | Self::Mode { .. } => Severity::Info,
+            Self::Batch(BatchEvent::PassedBy { .. } | BatchEvent::GivenUp { .. }) | Self::TooLong { .. } => {
+                Severity::Warning
+            }
+            Self::Batch(_) => Severity::Info,
             Self::Pressure(_)
             | Self::Circuit { to: Circuit::Open, would: false, .. }
             | Self::Ended { .. }
@@ -216,6 +261,10 @@ impl Line {
             | Self::Blocked { .. }
             | Self::ReviewCode { .. }
             | Self::Prevented { .. }
+            | Self::LongOperation { .. }
+            | Self::TooLong { .. }
+            | Self::AutoBatching { .. }
+            | Self::Batch(_)
             | Self::Mode { .. } => None,
         }
     }
@@ -244,6 +293,10 @@ impl Line {
             | Self::Blocked { .. }
             | Self::ReviewCode { .. }
             | Self::Prevented { .. }
+            | Self::LongOperation { .. }
+            | Self::TooLong { .. }
+            | Self::AutoBatching { .. }
+            | Self::Batch(_)
             | Self::Mode { .. } => None,
         }
     }
@@ -340,7 +393,57 @@ impl fmt::Display for Line {
                 write!(f, "{} {}", did(*would, "Prevented", "Would have prevented"), changes(*blocked))
             }
             Self::Mode { from, to, by, reason } => write!(f, "Mode {from} -> {to} by {by}: {reason}"),
+            Self::LongOperation { operation, items } => {
+                write!(f, "{} operation detected: {} items", titled(operation), grouped(*items))
+            }
+            Self::TooLong { estimate, deadline } => {
+                write!(f, "Estimated time: {} (exceeds {deadline:?} timeout)", seconds(*estimate))
+            }
+            Self::AutoBatching { batch } => write!(f, "Auto-batching to {batch} items per batch"),
+            Self::Batch(event) => batch(event, f),
         }
+    }
+}
+
+fn batch(event: &BatchEvent, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match event {
+        BatchEvent::Part { number, of, items, took, left } => {
+            let (took, left) = (seconds(*took), seconds(*left));
+            write!(f, "Batch {number}/{of} completed: {items} items in {took}, {left} left")
+        }
+        BatchEvent::Answered { done, total } => write!(f, "Prevented timeout by batching ({done}/{total})"),
+        BatchEvent::PassedBy { item, why } => {
+            write!(f, "Item {item} fails by itself and is passed by: {why}")
+        }
+        BatchEvent::Done { items, took } => {
+            write!(f, "Operation complete: {} items processed in {}", grouped(*items), seconds(*took))
+        }
+        BatchEvent::GivenUp { failed, why } => {
+            write!(f, "Operation given up: {} items failed, the last one: {why}", grouped(*failed))
+        }
+        BatchEvent::Cancelled { left } => write!(f, "Operation cancelled, {} items left", grouped(*left)),
+        BatchEvent::Planned { items, estimate, .. } => {
+            write!(f, "{} items take {}", grouped(*items), seconds(*estimate))
+        }
+    }
+}
+
+fn seconds(span: Duration) -> String {
+    format!("{:.2}s", span.as_secs_f64())
+}
+
+/// "Spam capture" for "spam-capture".
+fn titled(name: &str) -> String {
+    let mut letters = name.chars().map(|letter| if letter == '-' || letter == '_' { ' ' } else { letter });
+    letters.next().map(char::to_uppercase).into_iter().flatten().chain(letters).collect()
+}
+
+/// 1,418 for 1418.
+fn grouped(number: u64) -> String {
+    if number < 1_000 {
+        number.to_string()
+    } else {
+        format!("{},{:03}", grouped(number / 1_000), number % 1_000)
     }
 }
 

@@ -13,7 +13,12 @@ use super::{
     machine::{Effect, Ending, Machine, Next, Outcome, RunId},
     policy::Policy,
 };
-use crate::{clock::Tick, error_class::ErrorClass, level::Mode};
+use crate::{
+    clock::Tick,
+    error_class::ErrorClass,
+    level::Mode,
+    signal::{BatchEvent, Name},
+};
 
 /// So many items that were not done are told of by name.
 const NAMED: usize = 100;
@@ -32,6 +37,7 @@ pub(super) struct Drive {
     /// Why the last chunk failed.
     why: String,
     changes: watch::Receiver<()>,
+    begun: Tick,
 }
 
 /// What stops a run before its end.
@@ -52,8 +58,8 @@ impl Drive {
         journal: Arc<dyn Journal>,
         answer: Option<oneshot::Sender<Result<Report, Refused>>>,
     ) -> Self {
-        let (changes, why) = (batches.changes(), String::new());
-        Self { batches, id, operation, journal, answer, lease: None, items: Vec::new(), why, changes }
+        let (changes, why, begun) = (batches.changes(), String::new(), batches.now());
+        Self { batches, id, operation, journal, answer, lease: None, items: Vec::new(), why, changes, begun }
     }
 
     pub(super) fn with(mut self, lease: Lease) -> Self {
@@ -179,15 +185,25 @@ impl Drive {
             match effect {
                 Effect::Poisoned(item) => {
                     moved = true;
+                    let why = Name::from(self.why.as_str());
+                    self.batches.tell(&self.operation.kind, BatchEvent::PassedBy { item, why });
                     self.name(vec![Item { at: item, fate: Fate::Failed, why: self.why.clone() }]);
                 }
-                // Whoever watches has been shown it.
-                Effect::Tell { .. } => {}
+                Effect::Tell { number, of, items, took, left } => {
+                    self.tell(BatchEvent::Part { number, of, items, took, left });
+                }
             }
         }
         match self.batches.read(|machine| machine.counts(self.id)).filter(|_| moved) {
             Some(counts) => self.checkpoint(counts).await,
             None => Ok(()),
+        }
+    }
+
+    /// Of what is short nobody wants to hear.
+    fn tell(&self, event: BatchEvent) {
+        if self.lease.is_some() {
+            self.batches.tell(&self.operation.kind, event);
         }
     }
 
@@ -260,6 +276,15 @@ impl Drive {
             // What is not written now is found at its end by whoever takes the job up.
             drop(self.journal.settle(vec![Settle { lease, end }]).await);
         }
+        let took = self.batches.now().since(self.begun);
+        match ending {
+            Ending::Done => self.tell(BatchEvent::Done { items: counts.total, took }),
+            Ending::GaveUp => {
+                self.tell(BatchEvent::GivenUp { failed: counts.failed, why: self.why.as_str().into() });
+            }
+            Ending::Cancelled => self.tell(BatchEvent::Cancelled { left: counts.remaining() }),
+            Ending::Released | Ending::Lost => {}
+        }
         self.reply();
     }
 
@@ -268,8 +293,13 @@ impl Drive {
         if let Some(answer) = self.answer.take() {
             let joined =
                 self.lease.is_none() && self.batches.report(self.id, false, Vec::new()).job.is_some();
+            let report = self.batches.report(self.id, joined, self.items.clone());
+            let (done, total) = (report.counts.done, report.counts.total);
+            if report.counts.remaining() > 0 {
+                self.tell(BatchEvent::Answered { done, total });
+            }
             // A caller who is gone needs no answer.
-            let _ = answer.send(Ok(self.batches.report(self.id, joined, self.items.clone())));
+            let _ = answer.send(Ok(report));
         }
     }
 

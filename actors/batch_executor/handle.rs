@@ -25,7 +25,7 @@ use crate::{
     clock::{Clock, Tick},
     error_class::ErrorClass,
     level::{Level, Mode, ModeCell},
-    signal::Name,
+    signal::{BatchEvent, Name, Signal, Signals},
 };
 
 /// Does a chunk. It runs in a task that nobody drops, and may be asked for the same items again if it failed.
@@ -179,6 +179,7 @@ pub(super) struct Shared {
     pub(super) mode: ModeCell,
     pub(super) tenure: Tenure,
     pub(super) runtime: Handle,
+    pub(super) signals: Signals,
     machine: Mutex<Machine>,
     shown: Mutex<BTreeMap<RunId, Shown>>,
     changed: watch::Sender<()>,
@@ -201,9 +202,9 @@ pub(super) struct Held {
 impl Batches {
     /// No operations yet. They will run on `runtime`.
     #[must_use]
-    pub fn new(clock: Clock, mode: ModeCell, tenure: Tenure, runtime: Handle) -> Self {
+    pub fn new(clock: Clock, mode: ModeCell, tenure: Tenure, runtime: Handle, signals: Signals) -> Self {
         let (machine, shown, changed) = (Mutex::default(), Mutex::default(), watch::Sender::new(()));
-        Self(Arc::new(Shared { clock, mode, tenure, runtime, machine, shown, changed }))
+        Self(Arc::new(Shared { clock, mode, tenure, runtime, signals, machine, shown, changed }))
     }
 
     /// From now on there is this kind of operation, on this pool.
@@ -234,10 +235,19 @@ impl Batches {
         self.begin_to_show(id, Progress { counts, ..Progress::default() });
         let (answer, answered) = oneshot::channel();
         let durable = !plan.inline && !whole;
+        if durable {
+            let deadline = self.read(|machine| machine.deadline(id)).map(|until| until.since(now));
+            self.tell(kind, BatchEvent::planned(&plan, deadline.unwrap_or_default()));
+        }
+        let kind = Name::clone(kind);
         let drive = Drive::new(self.clone(), id, operation, journal, Some(answer));
-        let answer_by = self.0.machine.lock().answer_by(id);
+        let (by, until) = self.read(|machine| (machine.answer_by(id), machine.deadline(id)));
         self.0.runtime.spawn(drive.run(durable));
-        self.answer(id, answered, answer_by, durable).await
+        let answer = self.answer(id, answered, by, durable).await;
+        if until.is_some_and(|until| self.now() > until) {
+            self.0.machine.lock().overran(&kind);
+        }
+        answer
     }
 
     /// Goes on with a job that was claimed. False: there is no room, or it runs already; give the lease back.
@@ -323,13 +333,18 @@ impl Batches {
         match tokio::time::timeout(patience, answered).await {
             Ok(answer) => answer.unwrap_or_else(|_| panicked()),
             Err(_) => {
-                self.0.machine.lock().answered(id, false);
+                self.0.machine.lock().answered(id);
                 let report = self.report(id, false, Vec::new());
                 let busy = JournalError { trouble: Trouble::Busy, source: None };
                 // Before it is written down nothing of it is done, and nothing is promised.
                 if durable && report.job.is_none() { Err(Refused::NotWritten(busy)) } else { Ok(report) }
             }
         }
+    }
+
+    /// Tells what is worth a line.
+    pub(super) fn tell(&self, operation: &Name, event: BatchEvent) {
+        self.0.signals.emit(Signal::Batch { operation: Name::clone(operation), event });
     }
 
     pub(super) fn report(&self, id: RunId, joined: bool, items: Vec<Item>) -> Report {

@@ -13,7 +13,13 @@ use super::{
     run::{Found, Run},
     turns::Turns,
 };
-use crate::{clock::Tick, error_class::ErrorClass, level::Level, signal::Name};
+use crate::{
+    clock::Tick,
+    error_class::ErrorClass,
+    histogram::Histogram,
+    level::Level,
+    signal::{BatchEvent, Name},
+};
 
 /// So many runs are worked on at once, over all kinds; the rest of an operation beyond that waits in the journal.
 pub const RUNS: usize = 64;
@@ -61,6 +67,15 @@ pub struct Plan {
     pub estimate: Duration,
     /// How long it takes at most, 95 times in 100.
     pub at_most: Duration,
+}
+
+impl BatchEvent {
+    /// What is told of a plan.
+    #[must_use]
+    pub const fn planned(plan: &Plan, deadline: Duration) -> Self {
+        let Plan { items, estimate, batch, .. } = *plan;
+        Self::Planned { items, estimate, deadline, batch }
+    }
 }
 
 /// How an operation begins.
@@ -169,6 +184,8 @@ pub enum Effect {
         of: u64,
         /// Items of it.
         items: u32,
+        /// How long it took.
+        took: Duration,
         /// How long the rest takes.
         left: Duration,
     },
@@ -187,6 +204,8 @@ pub struct Tally {
     pub prevented: u64,
     /// Replies that came after their deadline: there are none, or there is a bug.
     pub overruns: u64,
+    /// How long chunks took that were done.
+    pub took: Histogram,
 }
 
 impl Machine {
@@ -262,11 +281,12 @@ impl Machine {
         match outcome {
             Outcome::Done { done, blocked, failed } => {
                 kind.tally.count(done, blocked, failed);
+                kind.tally.took.record(took);
                 if !run.whole {
                     kind.learn(items, took);
                 }
                 run.advance(done, blocked, failed);
-                effects.extend(tell(run, kind, items, now));
+                effects.extend(tell(run, kind, (items, took), now));
             }
             Outcome::Failed(class) => match run.failed(items, class, &kind.policy, now) {
                 Found::Again => {}
@@ -280,11 +300,16 @@ impl Machine {
         effects
     }
 
-    /// The caller has been answered; `late` if that was after the deadline.
-    pub fn answered(&mut self, id: RunId, late: bool) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        run.until = None;
-        if late && let Some(kind) = self.kinds.get_mut(&run.kind) {
+    /// The caller has been answered.
+    pub fn answered(&mut self, id: RunId) {
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.until = None;
+        }
+    }
+
+    /// A caller of this kind was answered after the deadline.
+    pub fn overran(&mut self, kind: &str) {
+        if let Some(kind) = self.kinds.get_mut(kind) {
             kind.tally.overruns += 1;
         }
     }
@@ -373,6 +398,12 @@ impl Machine {
     #[must_use]
     pub fn counts(&self, id: RunId) -> Option<Counts> {
         self.runs.get(&id).map(|run| run.counts)
+    }
+
+    /// When the run's caller goes away, while they wait for less than all of it.
+    #[must_use]
+    pub fn deadline(&self, id: RunId) -> Option<Tick> {
+        self.runs.get(&id).filter(|run| !run.whole)?.until
     }
 
     /// When the run's caller must have been answered, while they wait.
@@ -469,7 +500,7 @@ fn planned(policy: &Policy, estimate: &Estimate) -> u32 {
     estimate.items_in(policy.chunk_target()).clamp(policy.least, policy.most)
 }
 
-fn tell(run: &mut Run, kind: &Kind, items: u32, now: Tick) -> Option<Effect> {
+fn tell(run: &mut Run, kind: &Kind, (items, took): (u32, Duration), now: Tick) -> Option<Effect> {
     let last = run.counts.remaining() == 0;
     let due = run.told_at.is_none_or(|at| now.since(at) >= TELL_EVERY);
     if !(last || due) || run.whole {
@@ -478,7 +509,7 @@ fn tell(run: &mut Run, kind: &Kind, items: u32, now: Tick) -> Option<Effect> {
     run.told_at = Some(now);
     let batch = u64::from(kind.cap.map_or(run.batch, |cap| cap.min(run.batch)));
     let of = run.chunks + run.counts.remaining().div_ceil(batch);
-    Some(Effect::Tell { number: run.chunks, of, items, left: kind.left(run) })
+    Some(Effect::Tell { number: run.chunks, of, items, took, left: kind.left(run) })
 }
 
 impl Kind {

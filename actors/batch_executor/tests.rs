@@ -78,6 +78,6 @@ impl Rig {
 
     fn answered(&mut self, id: RunId) {
         assert_eq!(self.next(id), Next::Answer);
-        self.machine.answered(id, false);
+        self.machine.answered(id);
     }
 }

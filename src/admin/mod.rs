@@ -32,7 +32,7 @@ pub use access::Access;
 pub use probes::Health;
 pub use secret::{Token, Unfit};
 pub use snapshot::{
-    Attempts, Child, Deed, Edge, Incident, Mail, Noticed, Peak, Pool, Reading, Server, Transition,
+    Attempts, Batch, Child, Deed, Edge, Incident, Mail, Noticed, Peak, Pool, Reading, Server, Transition,
 };
 pub use state::{ModeChange, NotOperated, NotPaused, NotRestarted, QueuePause, State};
 

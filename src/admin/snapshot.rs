@@ -11,7 +11,7 @@ use std::{
 };
 
 use selfheal_actors::{
-    breaker,
+    batch_executor, breaker,
     gate::{Holder, Reason, Stats},
     level::{Class, Level, Mode, Severity},
     signal::Name,
@@ -46,6 +46,8 @@ pub struct Reading {
     pub transitions: Vec<Transition>,
     /// The queues of durable jobs, with the pool whose database they are in, as they were a moment ago.
     pub queues: Vec<(Name, Queue)>,
+    /// The long operations that are registered, by name.
+    pub batches: Vec<Batch>,
     /// The children of all supervisors, in start order.
     pub children: Vec<Child>,
     /// The incidents that are remembered, newest first.
@@ -65,6 +67,19 @@ pub struct Pool {
     pub open: u32,
     /// What the database server says about itself, if it was asked.
     pub server: Option<Server>,
+}
+
+/// A kind of long operation at one moment, in this process.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Its name.
+    pub operation: Name,
+    /// Items of a batch.
+    pub size: u32,
+    /// Items that nothing has become of yet, of all operations under way.
+    pub remaining: u64,
+    /// What has become of all others.
+    pub tally: batch_executor::Tally,
 }
 
 /// A database server's connections.

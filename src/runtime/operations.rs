@@ -11,7 +11,7 @@ use selfheal_actors::{
     fault::Fault,
     level::ModeCell,
     mailbox::Mailbox,
-    signal::{Name, Signal},
+    signal::{Name, Signal, Signals},
     supervisor::{ChildPolicy, ChildSpec},
 };
 use tokio::runtime::Handle;
@@ -41,12 +41,13 @@ impl Operations {
         config: &Config,
         handlers: Vec<(Name, Handler)>,
         pools: &[Pool],
-        around: (&Clock, &ModeCell),
+        around: (&Clock, &ModeCell, &Signals),
         lease: Option<Duration>,
     ) -> Result<Self, StartError> {
         let tenure = Tenure { ttl: lease.unwrap_or(Tenure::default().ttl), ..Tenure::default() };
-        let (clock, mode) = around;
-        let batches = Batches::new(clock.clone(), mode.clone(), tenure, Handle::current());
+        let (clock, mode, signals) = around;
+        let host = Handle::current();
+        let batches = Batches::new(clock.clone(), mode.clone(), tenure, host, signals.clone());
         let mut by_name = BTreeMap::new();
         let mut sources: BTreeMap<Name, Source> = BTreeMap::new();
         for (name, handler) in handlers {
@@ -93,6 +94,19 @@ impl Operations {
 
     pub(super) fn watched(&self, supervisor: &str, patience: Duration) -> Option<Watched> {
         (!self.by_name.is_empty()).then(|| Watched::new(supervisor, &self.mailbox, patience))
+    }
+
+    /// All of them, to be shown.
+    pub(super) fn shown(&self) -> Vec<admin::Batch> {
+        self.batches.read(|machine| {
+            let kinds = machine.kinds().map(|(operation, size, remaining, tally)| admin::Batch {
+                operation: Arc::clone(operation),
+                size,
+                remaining,
+                tally,
+            });
+            kinds.collect()
+        })
     }
 
     /// What waits for the actor, if `child` is it.

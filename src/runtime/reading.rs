@@ -71,6 +71,7 @@ impl Quick {
             label_overflow: self.circuits.breakers.overflow(),
             transitions: self.transitions.all().map(Transition::of).collect(),
             queues: self.pools.iter().flat_map(queues).collect(),
+            batches: self.operations.shown(),
             children,
             incidents: self.incidents.all().iter().map(|incident| Incident::of(incident, wall)).collect(),
         }

@@ -181,7 +181,8 @@ impl Parts {
         let first = pools.first().map(|pool| &pool.name);
         let circuits = Arc::new(Circuits::new(&config, first, around, seeds.hash_one("breakers")));
         let breakers = circuits.breakers.clone();
-        let operations = Arc::new(Operations::new(&config, batches, &pools, (&clock, &mode), lease)?);
+        let operations =
+            Arc::new(Operations::new(&config, batches, &pools, (&clock, &mode, &signals), lease)?);
         // Those who have signals to emit must not keep one another alive.
         let _ = listening.set((Arc::downgrade(&circuits), Arc::downgrade(&operations)));
         let mut registry = Registry::new(endpoints)

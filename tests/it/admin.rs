@@ -79,6 +79,7 @@ fn reading(gate: &Gate) -> Reading {
         transitions: Vec::new(),
         breakers: Vec::new(),
         queues: Vec::new(),
+        batches: Vec::new(),
         label_overflow: 0,
     }
 }

@@ -47,6 +47,7 @@ fn reading(breakers: &Breakers) -> Reading {
         label_overflow: 0,
         transitions: Vec::new(),
         queues: Vec::new(),
+        batches: Vec::new(),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     fault::Fault,
     level::{Level, Mode, ModeCell},
     mailbox::{Mailbox, Wake},
+    signal::Signals,
 };
 
 /// One process of a service, with its actor. Several share a journal.
@@ -34,8 +35,13 @@ struct Process {
 impl Process {
     /// A process whose items take so long each.
     fn new(journal: &Arc<Memory>, each: Duration) -> Self {
-        let batches =
-            Batches::new(Clock::tokio(), ModeCell::new(Mode::Act), Tenure::default(), Handle::current());
+        let batches = Batches::new(
+            Clock::tokio(),
+            ModeCell::new(Mode::Act),
+            Tenure::default(),
+            Handle::current(),
+            Signals::none(),
+        );
         batches.register("spam-capture".into(), "main".into(), Policy::default());
         let done: Arc<Mutex<Vec<_>>> = Arc::default();
         let work = work(&done, each);

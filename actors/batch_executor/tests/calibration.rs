@@ -131,7 +131,7 @@ fn no_answer_comes_after_the_deadline() {
                             // An answer does not wait for a chunk.
                             let waits = rig.machine.answer_by(id).is_some();
                             if waits && rig.now + took > by {
-                                rig.machine.answered(id, false);
+                                rig.machine.answered(id);
                                 break by;
                             }
                             rig.pass(took);

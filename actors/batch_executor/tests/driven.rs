@@ -15,6 +15,7 @@ use crate::{
     },
     clock::Clock,
     level::{Level, Mode, ModeCell},
+    signal::Signals,
 };
 
 /// A service with its journal, and how often each item was done.
@@ -28,7 +29,8 @@ struct Service {
 impl Service {
     fn new(items: u64, journal: Memory) -> Self {
         let (clock, mode) = (Clock::tokio(), ModeCell::new(Mode::Act));
-        let batches = Batches::new(clock, mode.clone(), Tenure::default(), Handle::current());
+        let batches =
+            Batches::new(clock, mode.clone(), Tenure::default(), Handle::current(), Signals::none());
         batches.register("spam-capture".into(), "main".into(), Policy::default());
         let done = (0..items).map(|_| AtomicU32::new(0)).collect();
         Self { batches, journal: Arc::new(journal), mode, done: Arc::new(done) }
@@ -216,7 +218,13 @@ async fn a_service_that_ends_leaves_the_job_to_others_who_go_on_where_it_was() {
     service.settle().await;
     let (state, counts) = service.journal.ended(1);
     assert_eq!(state, State::Pending);
-    let next = Batches::new(Clock::tokio(), service.mode.clone(), Tenure::default(), Handle::current());
+    let next = Batches::new(
+        Clock::tokio(),
+        service.mode.clone(),
+        Tenure::default(),
+        Handle::current(),
+        Signals::none(),
+    );
     next.register("spam-capture".into(), "main".into(), Policy::default());
     let lease = service.journal.lease(1);
     let journal: Arc<dyn Journal> = service.journal.clone();

@@ -45,7 +45,13 @@ fn chunks_are_told_with_their_number_and_what_is_left() {
         rig.pass(MS(10) * items);
         told.extend(rig.done(id, items));
     }
-    let tell = |number, items, left| Effect::Tell { number, of: 3, items, left: MS(left) };
+    let tell = |number, items: u32, left| Effect::Tell {
+        number,
+        of: 3,
+        items,
+        took: MS(10) * items,
+        left: MS(left),
+    };
     assert_eq!(told, [tell(1, 100, 1_500), tell(2, 100, 500), tell(3, 50, 0)]);
 }
 
@@ -60,7 +66,7 @@ fn quick_chunks_are_told_twice_a_second_and_the_last_one_always() {
                 rig.pass(MS(1));
                 told.extend(rig.done(id, items));
             }
-            Next::Answer => rig.machine.answered(id, false),
+            Next::Answer => rig.machine.answered(id),
             Next::Wait { .. } | Next::Over(_) => break,
         }
     }
@@ -122,7 +128,7 @@ fn an_answer_is_due_before_the_deadline_by_what_is_kept_back() {
     let mut rig = Rig::new(Policy::default());
     let id = rig.run(1_418);
     assert_eq!(rig.machine.answer_by(id), Some(Tick::from_millis(9_500)));
-    rig.machine.answered(id, false);
+    rig.machine.answered(id);
     assert_eq!(rig.machine.answer_by(id), None);
 }
 
@@ -141,7 +147,7 @@ fn a_second_click_joins_the_run_and_another_user_has_their_own() {
 fn a_slow_chunk_halves_those_after_it_and_good_ones_let_them_grow_to_the_plan() {
     let mut rig = Rig::new(Policy::default());
     let id = rig.run(1_418);
-    rig.machine.answered(id, false);
+    rig.machine.answered(id);
     assert_eq!(rig.chunk(id, MS(16)), (0, 100));
     let sizes: Vec<_> = (0..7).map(|_| rig.chunk(id, MS(10)).1).collect();
     assert_eq!(sizes, [50, 60, 70, 80, 90, 100, 100]);
@@ -177,7 +183,7 @@ fn at_level_warning_one_run_works_at_a_time() {
     let mut rig = Rig::new(Policy::default());
     let (ann, bob) = (rig.run(1_000), rig.run_of("bob", 1_000));
     for id in [ann, bob] {
-        rig.machine.answered(id, false);
+        rig.machine.answered(id);
     }
     rig.machine.on_level(&"main".into(), Level::Warning, rig.now);
     assert!(matches!(rig.next(ann), Next::Chunk { .. }));
@@ -193,7 +199,7 @@ fn when_the_pressure_is_over_one_more_works_each_50_ms_and_as_many_are_taken_up(
     let main = Name::from("main");
     let runs: Vec<_> = ["ann", "bob", "eve"].map(|caller| rig.run_of(caller, 1_000)).into();
     for id in &runs {
-        rig.machine.answered(*id, false);
+        rig.machine.answered(*id);
     }
     assert_eq!(rig.machine.room_on(&main, rig.now), 61, "a pool that was never pressed");
     rig.machine.on_level(&main, Level::Critical, rig.now);
@@ -273,7 +279,7 @@ fn a_job_of_the_journal_goes_on_where_it_was() {
 fn what_the_journal_has_found_out_never_takes_progress_back() {
     let mut rig = Rig::new(Policy::default());
     let id = rig.run(1_418);
-    rig.machine.answered(id, false);
+    rig.machine.answered(id);
     rig.chunk(id, MS(10));
     rig.machine.found(id, Counts { total: 1_418, done: 50, ..Counts::default() });
     assert_eq!(rig.machine.counts(id).map(|counts| counts.done), Some(100));
@@ -324,7 +330,7 @@ fn what_fails_everywhere_is_given_up_after_some_items() {
 fn what_fails_because_of_its_surroundings_is_tried_again_after_a_growing_wait() {
     let mut rig = Rig::new(Policy::default());
     let id = rig.run(1_418);
-    rig.machine.answered(id, false);
+    rig.machine.answered(id);
     let mut waits = vec![];
     for _ in 0..9 {
         assert_eq!(rig.next(id), Next::Chunk { from: 0, items: 100 });
@@ -345,7 +351,7 @@ fn what_fails_because_of_its_surroundings_is_tried_again_after_a_growing_wait() 
 fn a_chunk_that_was_too_long_is_tried_again_with_half_of_it() {
     let mut rig = Rig::new(Policy::default());
     let id = rig.run(1_418);
-    rig.machine.answered(id, false);
+    rig.machine.answered(id);
     rig.next(id);
     rig.fail(id, ErrorClass::Timeout);
     rig.pass(MS(100));

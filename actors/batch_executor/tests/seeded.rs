@@ -120,7 +120,7 @@ impl Story {
             Next::Answer => {
                 assert!(run.awaited, "answered once");
                 run.awaited = false;
-                self.rig.machine.answered(id, self.rig.now > run.until);
+                self.rig.machine.answered(id);
             }
             Next::Wait { .. } => {}
             Next::Over(ending) => {

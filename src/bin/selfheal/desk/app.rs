@@ -7,6 +7,7 @@ use selfheal::{Heal, config::Config, http::Failure, transition::States as _};
 
 use super::{
     Faults,
+    capture::{self, Guards},
     message::Message,
     routes::{self, Verbatim},
     store::{Desk, Guarded, Plain},
@@ -33,8 +34,10 @@ pub(crate) async fn healed(
         Guarded::Postgres(pool) => builder.pool(POOL, pool),
         Guarded::Sqlite(pool) => builder.pool(POOL, pool),
     };
+    let captures = Guards::default();
+    let builder = builder.batch(capture::OPERATION, capture::handler(pool, &captures));
     let heal = builder.start().await?;
-    let desk = Desk::healed(pool.clone(), heal.clone(), hold, faults.cloned())?;
+    let desk = Desk::healed(pool.clone(), heal.clone(), hold, faults.cloned(), &captures)?;
     let app = struck(routes::router::<Failure>(desk), faults).layer(heal.layer()).merge(heal.admin_router());
     Ok((app, heal))
 }

@@ -12,6 +12,7 @@
 
 pub(crate) mod app;
 mod ask;
+pub(crate) mod capture;
 pub(crate) mod faults;
 pub(crate) mod message;
 pub(crate) mod postgres;

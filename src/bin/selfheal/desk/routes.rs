@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use axum::{
     Json, Router,
-    extract::{FromRequestParts, Path, State},
+    extract::{FromRequestParts, Path, Query, State},
     http::{StatusCode, header::CONTENT_TYPE, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use super::{
     FIRST_OPTIONAL_PANEL, PANELS,
     ask::{self, Count},
+    capture::Captured,
     store::{Desk, Error},
 };
 
@@ -54,6 +55,7 @@ pub(crate) fn router<R: Reply>(desk: Desk) -> Router {
         .route("/api/manager/assistance", get(assistance::<R>))
         .route("/api/reports", get(reports::<R>))
         .route("/api/analytics", get(analytics::<R>))
+        .route("/api/spam/capture", post(capture::<R>))
         .route("/api/messages/{id}/status", post(change_status::<R>))
         .route("/fetch.js", get(fetch_helper))
         .with_state(desk)
@@ -148,6 +150,31 @@ async fn change_status<R: Reply>(
     } else {
         Ok((StatusCode::NOT_FOUND, "There is no such message").into_response())
     }
+}
+
+/// What to scan.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Scan {
+    /// What may be captured.
+    #[default]
+    Ready,
+    /// All messages: the incident's bug.
+    All,
+}
+
+#[derive(Default, Deserialize)]
+struct Scanned {
+    #[serde(default)]
+    scan: Scan,
+}
+
+async fn capture<R: Reply>(
+    State(desk): State<Desk>,
+    User(user): User,
+    Query(Scanned { scan }): Query<Scanned>,
+) -> Result<Json<Captured>, R> {
+    Ok(Json(desk.capture(&user, matches!(scan, Scan::All)).await?))
 }
 
 /// 160 queries at once, as the incident had them. The first one that fails takes the dashboard with it.

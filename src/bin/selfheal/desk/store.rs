@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use selfheal::{
-    Heal, HealPool, db,
+    Heal, HealPool, batch_executor, db,
     transition::{self, Guard},
 };
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
@@ -11,6 +11,7 @@ use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 use super::{
     Faults, POOL_MAX,
     ask::{Ask, Count},
+    capture::{self, Captured, Guards},
     message, postgres, sqlite,
 };
 
@@ -85,6 +86,8 @@ pub(crate) enum Error {
     Task(tokio::task::JoinError),
     /// A status was not changed.
     Status(transition::Error),
+    /// A long operation was not begun, or has failed.
+    Batch(batch_executor::Refused),
 }
 
 impl fmt::Display for Error {
@@ -93,6 +96,7 @@ impl fmt::Display for Error {
             Self::Database(error) => error.fmt(f),
             Self::Task(error) => error.fmt(f),
             Self::Status(error) => error.fmt(f),
+            Self::Batch(error) => error.fmt(f),
         }
     }
 }
@@ -103,6 +107,7 @@ impl std::error::Error for Error {
             Self::Database(error) => Some(error),
             Self::Task(error) => Some(error),
             Self::Status(error) => Some(error),
+            Self::Batch(error) => Some(error),
         }
     }
 }
@@ -126,13 +131,16 @@ impl Desk {
     /// # Errors
     ///
     /// If nobody has declared which status of a message may become which.
-    pub(crate) fn healed(
+    pub(super) fn healed(
         pool: Guarded,
         heal: Heal,
         hold: Duration,
         faults: Option<Faults>,
+        captures: &Guards,
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        let messages = Some(message::guard(&heal)?);
+        let messages = message::guard(&heal)?;
+        captures.get_or_init(|| messages.operation("Spam capture"));
+        let messages = Some(messages);
         let (store, heal) = (Store::Guarded(pool), Some(heal));
         Ok(Self(Arc::new(Parts { store, heal, messages, hold, faults })))
     }
@@ -186,6 +194,19 @@ impl Desk {
             Ok(()) => Ok(true),
             Err(transition::Error::Missing) => Ok(false),
             Err(error) => Err(Error::Status(error)),
+        }
+    }
+
+    /// Captures spam: what is ready, or with the incident's `bug` whatever matches.
+    pub(super) async fn capture(&self, user: &str, bug: bool) -> Result<Captured, Error> {
+        if let Some(faults) = &self.0.faults {
+            faults.strike_query().await?;
+        }
+        match (&self.0.store, &self.0.heal) {
+            (Store::Guarded(pool), Some(heal)) => capture::healed(heal, pool, user, bug).await,
+            (Store::Plain(pool), _) => capture::plain(pool, bug).await,
+            // A guarded desk was made with its runtime.
+            (Store::Guarded(_), None) => Err(Error::Batch(batch_executor::Refused::Unknown)),
         }
     }
 

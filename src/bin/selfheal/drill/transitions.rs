@@ -10,12 +10,12 @@
 
 use std::{error::Error, time::Duration};
 
+use axum::http::Method;
 use selfheal::{
     clock::Tick,
     config::{Config, Source},
     transition::{Table, Target, Trigger},
 };
-use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 
 use super::{
@@ -26,11 +26,9 @@ use super::{
     transitions_race,
 };
 use crate::{
-    desk::{
-        Guarded, Plain, app,
-        message::{self, Message},
-    },
+    desk::{Guarded, Plain, app, message::Message},
     serve::CONFIG,
+    web::Web,
 };
 
 /// Messages that the writers race for.
@@ -41,8 +39,6 @@ const PREVENTED: &str = "Prevented";
 /// After the capture the runtime has this long to say that it is over.
 const OVER_WITHIN: Duration = Duration::from_secs(30);
 
-/// Everything, as the bug has it: the status is looked at by nobody.
-const SCAN: &str = "SELECT id, body FROM messages ORDER BY id";
 const RACED_FOR: &str =
     "SELECT id FROM messages WHERE status = 'READY' AND body NOT LIKE 'You have won %' ORDER BY id";
 
@@ -74,11 +70,10 @@ async fn without(lab: &mut Lab, setting: &Setting, table: &Table) -> Result<Run,
     let pool = service::plain_pool(lab.url())?;
     let service = Service::start(app::plain(&pool, Duration::ZERO, None)).await?;
     let start = setting.clock.now();
-    let (spam, scanned) = matching(scanned_plain(&pool).await?);
-    overwrite(&pool, &spam).await?;
+    let (scanned, applied, blocked) = captured(&service.url).await?;
     let scanned_ms = since(setting, start);
     let scan_invalid = total(&invalid(lab.changes().await?, table));
-    let scan = Scan { scanned, applied: spam.len(), blocked: 0, scan_invalid, scanned_ms };
+    let scan = Scan { scanned, applied, blocked, scan_invalid, scanned_ms };
     let past = matches!(lab, Lab::Postgres(_)).then(|| lab.url().to_owned());
     let race = transitions_race::run(&service.url, &raced_plain(&pool).await?, past.as_deref()).await?;
     service.stop().await?;
@@ -103,13 +98,7 @@ async fn with(
         connection.close().await?;
     }
     let start = setting.clock.now();
-    let messages = message::guard(&heal)?.operation("Spam capture");
-    let (spam, scanned) = matching(scanned_guarded(&pool).await?);
-    let outcome = match &pool {
-        Guarded::Postgres(pool) => messages.apply_many(pool, &spam, Message::SpamReview).await?,
-        Guarded::Sqlite(pool) => messages.apply_many(pool, &spam, Message::SpamReview).await?,
-    };
-    let (applied, blocked) = (outcome.applied.len(), outcome.blocked.len());
+    let (scanned, applied, blocked) = captured(&service.url).await?;
     let scanned_ms = since(setting, start);
     let scan_invalid = total(&invalid(lab.changes().await?, table));
     let scan = Scan { scanned, applied, blocked, scan_invalid, scanned_ms };
@@ -130,6 +119,18 @@ async fn with(
     Ok((with, said(setting, start)))
 }
 
+/// Captures spam as the bug has it: everything is scanned. Says how many messages were, how many changed, and how many
+/// were kept from it.
+async fn captured(service: &str) -> Result<(usize, usize, usize), Box<dyn Error>> {
+    let url = format!("{service}/api/spam/capture?scan=all");
+    let answer = Web::new().send(Method::POST, &url, &[], None).await?;
+    let reply: serde_json::Value = serde_json::from_slice(&answer.body)?;
+    let number = |name: &str| reply[name].as_u64().and_then(|number| usize::try_from(number).ok());
+    let numbers = number("scanned").zip(number("captured")).zip(number("blocked"));
+    let ((scanned, captured), blocked) = numbers.ok_or_else(|| format!("the capture answers {reply}"))?;
+    Ok((scanned, captured, blocked))
+}
+
 /// The capture's refusals are one incident, which is seen to its end.
 async fn wait_until_told(Setting { clock, ear, .. }: &Setting, start: Tick) {
     let captured = clock.now();
@@ -144,27 +145,6 @@ fn said(Setting { ear, .. }: &Setting, start: Tick) -> Vec<(i64, String)> {
 
 fn since(setting: &Setting, start: Tick) -> i64 {
     super::api::ms(setting.clock.now().since(start))
-}
-
-/// The messages that match the spam rule, and how many were looked at.
-fn matching(scanned: Vec<(i64, String)>) -> (Vec<i64>, usize) {
-    let count = scanned.len();
-    let is_spam = |(id, body): (i64, String)| body.starts_with("You have won ").then_some(id);
-    (scanned.into_iter().filter_map(is_spam).collect(), count)
-}
-
-async fn scanned_plain(pool: &Plain) -> Result<Vec<(i64, String)>, sqlx::Error> {
-    match pool {
-        Plain::Postgres(pool) => sqlx::query_as(SCAN).fetch_all(pool).await,
-        Plain::Sqlite(pool) => sqlx::query_as(SCAN).fetch_all(pool).await,
-    }
-}
-
-async fn scanned_guarded(pool: &Guarded) -> Result<Vec<(i64, String)>, sqlx::Error> {
-    match pool {
-        Guarded::Postgres(pool) => sqlx::query_as(SCAN).fetch_all(pool).await,
-        Guarded::Sqlite(pool) => sqlx::query_as(SCAN).fetch_all(pool).await,
-    }
 }
 
 async fn raced_plain(pool: &Plain) -> Result<Vec<i64>, sqlx::Error> {
@@ -183,19 +163,4 @@ async fn raced_guarded(pool: &Guarded) -> Result<Vec<i64>, sqlx::Error> {
     };
     ids.truncate(RACED);
     Ok(ids)
-}
-
-/// The change as the incident's code made it.
-async fn overwrite(pool: &Plain, ids: &[i64]) -> Result<(), sqlx::Error> {
-    match pool {
-        Plain::Postgres(pool) => {
-            let change = sqlx::query("UPDATE messages SET status = 'SPAM_REVIEW' WHERE id = ANY ($1)");
-            change.bind(ids).execute(pool).await.map(drop)
-        }
-        Plain::Sqlite(pool) => {
-            let change =
-                "UPDATE messages SET status = 'SPAM_REVIEW' WHERE id IN (SELECT value FROM json_each(?1))";
-            sqlx::query(change).bind(json!(ids).to_string()).execute(pool).await.map(drop)
-        }
-    }
 }
