@@ -36,7 +36,7 @@ use tower_service::Service as _;
 use crate::{
     guarded::cancellations,
     leaving::{Reply, frames, hold, poll_and_drop},
-    support::{gate, get, get_as, guarded, layer, over_tcp, random, send},
+    support::{gate, get, get_as, guarded, in_a_process_of_its_own, layer, over_tcp, random, resident, send},
 };
 
 fn endpoints(list: Vec<Endpoint>) -> Endpoints {
@@ -255,6 +255,11 @@ async fn a_caller_that_hangs_up_leaves_the_gate() {
 
 #[test]
 fn what_callers_make_up_is_neither_a_label_nor_kept() {
+    let name = "http_layer::what_callers_make_up_is_neither_a_label_nor_kept";
+    in_a_process_of_its_own(name, many_callers_leave_nothing);
+}
+
+fn many_callers_leave_nothing() {
     const CALLERS: u32 = 100_000;
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
@@ -286,16 +291,9 @@ fn what_callers_make_up_is_neither_a_label_nor_kept() {
     let series = handle.render().lines().filter(|line| line.starts_with("selfheal_")).count();
     assert_eq!(series, 3, "{}", handle.render());
     assert_eq!(gate.stats().users, 0);
-    // Other tests of this process come and go: what 160 bytes a caller would add stands out nevertheless.
+    // What 160 bytes a caller would add stands out.
     let grown = resident().saturating_sub(before.into_inner());
     assert!(grown < 16 << 20, "{grown} bytes for {CALLERS} callers");
-}
-
-/// Bytes that this process has in memory.
-fn resident() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").expect("this is Linux");
-    let pages: usize = pages.split(' ').nth(1).and_then(|text| text.parse().ok()).expect("a number of pages");
-    pages * 4096
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What several scenarios need: a seed that is printed and replayed, a gate, and a plain HTTP client.
 
-use std::{env, net::SocketAddr, sync::Arc};
+use std::{env, net::SocketAddr, process::Command, sync::Arc};
 
 use axum::{
     Router,
@@ -28,6 +28,32 @@ pub(crate) fn random(default: u64) -> fastrand::Rng {
     let seed = given.unwrap_or(default);
     eprintln!("SEED={seed}");
     fastrand::Rng::with_seed(seed)
+}
+
+/// Runs `test`, which is called `name`, in a process of its own: what it measures of its process (the memory that is
+/// resident) is then what it did, and not what the tests beside it did meanwhile.
+pub(crate) fn in_a_process_of_its_own(name: &str, test: impl FnOnce()) {
+    const ALONE: &str = "SELFHEAL_ALONE";
+    #[expect(clippy::disallowed_methods, reason = "how the process that is started knows what it is")]
+    if env::var(ALONE).is_ok_and(|alone| alone == name) {
+        return test();
+    }
+    let binary = env::current_exe().expect("a test is a program");
+    let run = Command::new(binary).args([name, "--exact", "--nocapture"]).env(ALONE, name).output();
+    let output = run.expect("it can be started again");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Bytes that this process has in memory.
+pub(crate) fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").expect("this is Linux");
+    let pages: usize = pages.split(' ').nth(1).and_then(|text| text.parse().ok()).expect("a number of pages");
+    pages * 4096
 }
 
 /// A gate in front of `limit` connections, on tokio's clock.

@@ -36,7 +36,7 @@ use tower_service::Service as _;
 use crate::{
     guarded::cancellations,
     leaving::{Reply, frames, hold, poll_and_drop},
-    support::{gate, get_as, layer, random, send},
+    support::{gate, get_as, in_a_process_of_its_own, layer, random, resident, send},
 };
 
 const S: fn(u64) -> Duration = Duration::from_secs;
@@ -184,6 +184,11 @@ async fn a_body_of_a_gibibyte_is_never_held() {
 
 #[test]
 fn what_callers_make_up_is_neither_a_label_nor_kept_beyond_its_bound() {
+    let name = "whole_layer::what_callers_make_up_is_neither_a_label_nor_kept_beyond_its_bound";
+    in_a_process_of_its_own(name, many_callers_leave_what_is_bounded);
+}
+
+fn many_callers_leave_what_is_bounded() {
     // The long form has a million.
     #[expect(clippy::disallowed_methods, reason = "the long form of the checks asks for more")]
     let callers = std::env::var("SELFHEAL_CALLERS").ok().and_then(|n| n.parse().ok()).unwrap_or(60_000_u32);
@@ -232,16 +237,9 @@ fn what_callers_make_up_is_neither_a_label_nor_kept_beyond_its_bound() {
     );
     assert!(breakers.all().len() <= 4, "{:?}", breakers.all());
     assert_eq!((gate.stats().users, gate.stats().in_flight), (0, 0));
-    // Other tests of this process come and go. Both stores are full by the half: what comes in pushes others out.
+    // Both stores are full by the half: what comes in pushes others out.
     let grown = resident().saturating_sub(before);
     assert!(grown < 48 << 20, "{grown} bytes for {callers} callers");
-}
-
-/// Bytes that this process has in memory.
-fn resident() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").expect("this is Linux");
-    let pages: usize = pages.split(' ').nth(1).and_then(|text| text.parse().ok()).expect("a number of pages");
-    pages * 4096
 }
 
 #[tokio::test(start_paused = true)]
