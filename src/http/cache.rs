@@ -5,6 +5,13 @@
 //! with a fallback, each for its [`Principal`]. What gives way first, when [`ENTRIES`] or [`BYTES`] are reached,
 //! is the store's affair: what is asked for often stays.
 //!
+//! **Requests in flight are not joined.** Two equal GETs at once are two calls of the handler. Whoever arrived second
+//! would be given an answer from before it asked: it could miss what its own caller wrote in between, and it would
+//! share the first one's fate (its deadline, its panic, its place in the gate's queue) without having chosen it. A
+//! healthy handler is thus never answered for; what a burst of equal requests may cost is bounded by the gate and
+//! the users' limits. Joined is what nobody has asked for itself, the refresh after a failure; and equal *keys* of
+//! queries, where the host says so ([`HealPool::lookup`](crate::db::HealPool::lookup)).
+//!
 //! After a failure the reply is asked for again in the background, once for all who want the same
 //! ([`Replies::refresh`]).
 
