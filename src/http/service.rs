@@ -46,6 +46,7 @@ use super::{
     problem::Code,
     registry::Registry,
     replay::{self, Collecting, Held},
+    request_id::{self, RequestId},
     visit::Visit,
 };
 
@@ -101,10 +102,14 @@ where
     fn call(&mut self, request: Request<I>) -> HealFuture<S> {
         let request = request.map(Body::new);
         if Visit::is_inside(&self.registry, request.extensions()) {
-            return HealFuture::of(None, None, Stage::Handling { handler: self.inner.call(request) });
+            return self.pass(request, None);
+        }
+        let mode = self.registry.mode.get();
+        if mode == Mode::Off {
+            return self.pass_off(request);
         }
         let (mut parts, body) = request.into_parts();
-        let (visit, received) = Visit::receive(&self.registry, &mut parts);
+        let (visit, received) = Visit::receive(&self.registry, mode, &mut parts);
         if let Some(error) = self.unready.take() {
             let answer = visit.failed(&*error);
             return HealFuture::answered(visit, answer);
@@ -124,6 +129,22 @@ where
     O: http_body::Body<Data = Bytes> + Send + 'static,
     O::Error: Into<BoxError>,
 {
+    /// Nobody is asked and nothing is kept. Only its id is there as ever: a handler that asks for it would answer 500
+    /// without, and a switch that is to make nothing worse must not do that.
+    fn pass_off(&mut self, mut request: Request<Body>) -> HealFuture<S> {
+        let id = self.registry.ids.of(request.headers());
+        request.extensions_mut().insert(id.clone());
+        if let Some(error) = self.unready.take() {
+            let answer = Some(Failure::from(error).into_response());
+            return HealFuture::of(None, None, Stage::Unready { answer });
+        }
+        self.pass(request, Some(id))
+    }
+
+    fn pass(&mut self, request: Request<Body>, id: Option<RequestId>) -> HealFuture<S> {
+        HealFuture::of(None, None, Stage::Passing { handler: self.inner.call(request), id })
+    }
+
     /// The first call: at once if there will be no second, else as one of the request that is held.
     fn first(&mut self, mut visit: Box<Visit>, request: Request<Body>) -> HealFuture<S> {
         let is_keyed = visit.key.is_some();
@@ -198,6 +219,8 @@ pin_project! {
         Sleeping { asleep: Pin<Box<Sleep>> },
         Readying,
         Handling { #[pin] handler: F },
+        Passing { #[pin] handler: F, id: Option<RequestId> },
+        Unready { answer: Option<Response> },
         Reading { reading: Reading },
         Detached { task: JoinHandle<Result<Response, Infallible>> },
         Over,
@@ -283,7 +306,10 @@ where
         let Some(visit) = this.visit else { return Step::Wait };
         match this.stage.as_mut().project() {
             StageProjection::Answered { answer } => answer.take().map_or(Step::Wait, Step::Final),
-            StageProjection::Over | StageProjection::Detached { .. } => Step::Wait,
+            StageProjection::Over
+            | StageProjection::Detached { .. }
+            | StageProjection::Passing { .. }
+            | StageProjection::Unready { .. } => Step::Wait,
             StageProjection::Collecting { collecting } => match collecting.poll(cx) {
                 Poll::Pending => Step::Wait,
                 // Its caller has gone, or sends what cannot be read.
@@ -402,7 +428,7 @@ where
     }
 }
 
-/// The request is guarded further out already, or by a task of its own.
+/// The request is guarded further out already, or by a task of its own, or by nobody.
 fn pass<F, O, E>(stage: Pin<&mut Stage<F>>, cx: &mut Context<'_>) -> Poll<Result<Response, Infallible>>
 where
     F: Future<Output = Result<http::Response<O>, E>>,
@@ -411,9 +437,19 @@ where
     O::Error: Into<BoxError>,
 {
     let response = match stage.project() {
-        StageProjection::Handling { handler } => match ready!(handler.poll(cx)) {
-            Ok(response) => response.map(Body::new),
-            Err(error) => Failure::from(error.into()).into_response(),
+        StageProjection::Passing { handler, id } => {
+            let mut response = match ready!(handler.poll(cx)) {
+                Ok(response) => response.map(Body::new),
+                Err(error) => Failure::from(error.into()).into_response(),
+            };
+            if let Some(id) = id {
+                request_id::put(id, response.headers_mut());
+            }
+            response
+        }
+        StageProjection::Unready { answer } => match answer.take() {
+            Some(answer) => answer,
+            None => return Poll::Pending,
         },
         StageProjection::Detached { task } => match ready!(Pin::new(task).poll(cx)) {
             Ok(Ok(response)) => response,
@@ -423,6 +459,7 @@ where
         | StageProjection::Collecting { .. }
         | StageProjection::Sleeping { .. }
         | StageProjection::Readying
+        | StageProjection::Handling { .. }
         | StageProjection::Reading { .. }
         | StageProjection::Over => return Poll::Pending,
     };

@@ -2,7 +2,7 @@
 //!
 //! The mode is read once, at arrival. In `act` each step acts. In `observe` the same faults are found, as far
 //! as they can be found without holding anything up, and counted as what would have been; the handler's reply
-//! leaves as it is, late or not, and a panic is the host's. In `off` the request passes.
+//! leaves as it is, late or not, and a panic is the host's. In `off` there is no visit: the request passes.
 //!
 //! A request can take several calls of the handler. Each call enters the gate anew, because between two of them the
 //! request holds nothing: no place at the gate, none of its user's, no right to call.
@@ -105,9 +105,12 @@ impl Visit {
     ///
     /// # Errors
     /// With the reason, if it cannot be taken.
-    pub(crate) fn receive(registry: &Arc<Registry>, parts: &mut Parts) -> (Box<Self>, Result<(), Code>) {
+    pub(crate) fn receive(
+        registry: &Arc<Registry>,
+        mode: Mode,
+        parts: &mut Parts,
+    ) -> (Box<Self>, Result<(), Code>) {
         let id = registry.ids.of(&parts.headers);
-        let mode = registry.mode.get();
         let matched = matched(registry, parts);
         let shown = registry.identity.shown(parts);
         let user = shown.clone().or_else(|| identity::peer(parts));
@@ -196,10 +199,6 @@ impl Visit {
             let entered = gate.enter(&self.ticket);
             self.entered = Some(entered.map_err(|refusal| failure::refused(&refusal))?);
         }
-        if self.mode == Mode::Off {
-            self.calls += 1;
-            return Ok(());
-        }
         self.begun = self.registry.clock.now();
         if let Some(admitted) = self.registry.admit(&self.matched) {
             self.permit = Some(admitted.map_err(|rejection| self.rejected(&rejection))?);
@@ -229,9 +228,6 @@ impl Visit {
 
     /// How much time it has left, and the call at hand.
     pub(crate) fn left(&self) -> Left {
-        if self.mode == Mode::Off {
-            return Left::default();
-        }
         let now = self.registry.clock.now();
         Left {
             request: (!self.is_late).then(|| self.deadline.since(now)),

@@ -13,7 +13,7 @@ use std::{
 };
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::Query,
     http::{Response, StatusCode},
@@ -21,10 +21,10 @@ use axum::{
 };
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
-use selfheal::http::{Endpoint, Endpoints, Felt, HealLayer, Impact, Optional, Registry};
+use selfheal::http::{Endpoint, Endpoints, Felt, HealLayer, Impact, Optional, Registry, RequestId};
 use selfheal_actors::{
     clock::Clock,
-    gate::{Change, Gate},
+    gate::{Change, Gate, Ticket},
     level::{Class, Mode, ModeCell},
 };
 use serde::Deserialize;
@@ -339,6 +339,28 @@ async fn observing_finds_the_same_and_does_nothing() {
     assert_eq!(felt.lock().len(), 1);
     mode.set(Mode::Act);
     assert_eq!(send(&app, get("/late")).await.status(), 503);
+}
+
+#[tokio::test]
+async fn in_mode_off_nobody_is_asked_and_a_handler_still_finds_its_id() {
+    let mode = ModeCell::new(Mode::Off);
+    let gate = gate(10, &mode);
+    let registry = Registry::new(endpoints(vec![])).mode(mode.clone()).pool("main", gate.clone());
+    let seen = gate.clone();
+    let handler = move |Extension(RequestId(id)): Extension<RequestId>| async move {
+        format!("{id}, {} in flight, ticket: {}", seen.stats().in_flight, Ticket::current().is_some())
+    };
+    let app = Router::new().route("/", on_get(handler)).layer(layer(registry)).with_state(());
+    let asked = || {
+        let mut request = get("/");
+        request.headers_mut().insert("x-request-id", "r-1".parse().expect("a header"));
+        request
+    };
+    let off = send(&app, asked()).await;
+    assert_eq!((off.header("x-request-id"), &*off.body), ("r-1", &b"r-1, 0 in flight, ticket: false"[..]));
+    mode.set(Mode::Act);
+    let act = send(&app, asked()).await;
+    assert_eq!((act.header("x-request-id"), &*act.body), ("r-1", &b"r-1, 1 in flight, ticket: true"[..]));
 }
 
 #[tokio::test]
