@@ -3,10 +3,14 @@
 
 use std::{alloc::System, error::Error, sync::Arc, time::Duration};
 
-use selfheal::breaker::{Breaker, Policy, Window};
+use selfheal::{
+    Heal, SqliteHealPool,
+    breaker::{Breaker, Policy, Window},
+    config::{Config, Source},
+};
 use selfheal_benches::{
     Busy, Machine, Table, floors,
-    ours::{breaker, breakers, call, last, many, permit, permits, policy},
+    ours::{breaker, breakers, call, last, lone, many, permit, permits, policy},
     race::{Contender, Mix, race},
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -15,6 +19,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const CIRCUITS: usize = 100_000;
+const ENDPOINTS: usize = 1_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let rounds = rounds();
@@ -25,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{}", race("closed, one in eight fails", &mixed(), Mix::OneInEight, rounds, BASE)?);
     println!("{}", race("open", &open(), Mix::Same, rounds, BASE)?);
     println!("{}", memory());
+    println!("{}", bytes()?);
     let share = busy.share();
     println!("others used {:.0} % of the machine meanwhile", 100.0 * (share.machine - share.own).max(0.0));
     Ok(())
@@ -87,7 +93,7 @@ fn one_of_many() -> Breaker {
     breakers.endpoint("bench")
 }
 
-/// Allocations on the path, and what a circuit takes.
+/// Allocations on the path.
 fn memory() -> Table {
     let mut table = Table::new(["allocations", "in 1,000,000 calls"]);
     let paths = [
@@ -103,13 +109,46 @@ fn memory() -> Table {
         let allocations = region.change().allocations;
         table.row([name.to_owned(), allocations.to_string()]);
     }
+    table
+}
+
+/// What circuits and their actors take, in bytes that are allocated and have not been given back.
+fn bytes() -> Result<Table, Box<dyn Error>> {
+    let mut table = Table::new(["memory", "bytes each"]);
     let policy = Arc::new(policy(last(10)));
     let region = Region::new(ALLOCATOR);
-    let circuits: Vec<_> = (0..1_000).map(|_| selfheal_benches::ours::lone(Arc::clone(&policy))).collect();
+    let circuits: Vec<_> = (0..CIRCUITS).map(|_| lone(Arc::clone(&policy))).collect();
+    let each = held(&region) / CIRCUITS as f64 - size_of::<Breaker>() as f64;
+    table.row(["a circuit, of 100,000".to_owned(), format!("{each:.0}")]);
+    drop(circuits);
+    let region = Region::new(ALLOCATOR);
+    let circuits = all(CIRCUITS);
+    let each = held(&region) / CIRCUITS as f64 - size_of::<Breaker>() as f64;
+    table.row(["the same with its name, in a registry".to_owned(), format!("{each:.0}")]);
+    drop(circuits);
+    let each = (started(ENDPOINTS + 1)? - started(1)?) / ENDPOINTS as f64;
+    table.row(["a configured endpoint with its actor, of 1,000".to_owned(), format!("{each:.0}")]);
+    Ok(table)
+}
+
+fn held(region: &Region<'_, System>) -> f64 {
     let change = region.change();
-    let bytes = (change.bytes_allocated - change.bytes_deallocated) / circuits.len() - size_of::<Breaker>();
-    table.row(["bytes a circuit, without its name in a registry".to_owned(), bytes.to_string()]);
-    table
+    change.bytes_allocated as f64 - change.bytes_deallocated as f64
+}
+
+/// What a runtime with so many endpoints has taken once its actors are up.
+fn started(endpoints: usize) -> Result<f64, Box<dyn Error>> {
+    let text: String = (0..endpoints).map(|n| format!("[[endpoints]]\npath = \"/api/{n}\"\n")).collect();
+    let config = Config::load(&Source::text("hot_path.toml", format!("[pools.main]\n{text}")))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(async {
+        let pool = SqliteHealPool::builder().max(1).connect("sqlite::memory:").await?;
+        let region = Region::new(ALLOCATOR);
+        let heal = Heal::builder().config(config).pool("main", &pool).start().await?;
+        let taken = held(&region);
+        heal.shutdown().await;
+        Ok(taken)
+    })
 }
 
 /// `--rounds N`; 11 without.

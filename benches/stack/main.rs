@@ -54,14 +54,19 @@ enum Guard {
     Off,
     Defaults,
     Everything,
+    /// Everything, once [`SEEN`] others have been there.
+    Seen,
 }
 
+/// Users who have come before, each with a path of its own.
+const SEEN: u64 = 1_000_000;
+
 impl Guard {
-    const ALL: [Self; 4] = [Self::Bare, Self::Off, Self::Defaults, Self::Everything];
+    const ALL: [Self; 5] = [Self::Bare, Self::Off, Self::Defaults, Self::Everything, Self::Seen];
 
     /// As `--only` names it.
     fn find(key: &str) -> Option<Self> {
-        let keys = ["bare", "off", "defaults", "everything"];
+        let keys = ["bare", "off", "defaults", "everything", "seen"];
         keys.iter().position(|&known| known == key).map(|at| Self::ALL[at])
     }
 
@@ -71,6 +76,7 @@ impl Guard {
             Self::Off => "guarded, mode off",
             Self::Defaults => "guarded: gate, deadline, retry, circuit, valid JSON",
             Self::Everything => "the same, with a fallback that is kept and an attempt's own timeout",
+            Self::Seen => "the same, after 1,000,000 users, each with a path of its own",
         }
     }
 
@@ -79,11 +85,11 @@ impl Guard {
         let mode = match self {
             Self::Bare => return Ok(app.with_state(())),
             Self::Off => Mode::Off,
-            Self::Defaults | Self::Everything => Mode::Act,
+            Self::Defaults | Self::Everything | Self::Seen => Mode::Act,
         };
         let plain = Endpoint::new("/api/tasks/{id}");
         let endpoint = match self {
-            Self::Everything => Endpoint {
+            Self::Everything | Self::Seen => Endpoint {
                 fallback: Some(Fallback { stale_for: Duration::from_secs(60), public: false }),
                 attempt_timeout: Some(Duration::from_secs(2)),
                 ..plain
@@ -133,12 +139,17 @@ const SENT: [(&str, &str); 7] = [
     ("x-forwarded-for", "203.0.113.7"),
 ];
 
+/// One of 64 users asks for one of 16 things.
+fn usual(n: u64) -> Result<Request<Body>, Box<dyn Error>> {
+    request(n % 16, n % 64)
+}
+
 /// As hyper hands it on: the values of all headers are parts of the one buffer that was read.
-fn request(n: u64) -> Result<Request<Body>, Box<dyn Error>> {
-    let user = format!("user-{}", n % 64);
+fn request(task: u64, user: u64) -> Result<Request<Body>, Box<dyn Error>> {
+    let user = format!("user-{user}");
     let read: Vec<u8> = SENT.iter().flat_map(|(_, value)| value.bytes()).chain(user.bytes()).collect();
     let mut read = Bytes::from(read);
-    let mut request = Request::get(format!("/api/tasks/{n}", n = n % 16));
+    let mut request = Request::get(format!("/api/tasks/{task}"));
     for (name, value) in SENT {
         let value = HeaderValue::from_maybe_shared(read.split_to(value.len()))?;
         request = request.header(name, value);
@@ -152,11 +163,20 @@ fn on_cpu() -> Result<u64, Box<dyn Error>> {
     Ok(text.split_whitespace().next().ok_or("an empty schedstat")?.parse()?)
 }
 
+/// Those who have come before; their names are nobody else's.
+async fn seen(app: &Router, users: u64) -> Result<(), Box<dyn Error>> {
+    for n in 0..users {
+        let reply = app.clone().oneshot(request(1_000 + n, 1_000 + n)?).await?;
+        to_bytes(reply.into_body(), 1 << 20).await?;
+    }
+    Ok(())
+}
+
 /// CPU a request, in microseconds.
 async fn in_process(app: &Router, requests: u64) -> Result<f64, Box<dyn Error>> {
     let before = on_cpu()?;
     for n in 0..requests {
-        let reply = app.clone().oneshot(request(n)?).await?;
+        let reply = app.clone().oneshot(usual(n)?).await?;
         if !reply.status().is_success() {
             return Err(format!("a reply with {}", reply.status()).into());
         }
@@ -201,19 +221,25 @@ async fn over_loopback(app: Router, lasts: Duration) -> Result<f64, Box<dyn Erro
 
 type Figures = BTreeMap<Guard, Vec<f64>>;
 
-fn shuffled(dice: &mut Dice) -> [Guard; 4] {
+fn shuffled(dice: &mut Dice) -> [Guard; 5] {
     let mut order = Guard::ALL;
     dice.shuffle(&mut order);
     order
 }
 
-fn measure(rounds: u64, requests: u64, lasts: Duration) -> Result<(Figures, Figures), Box<dyn Error>> {
+fn measure(
+    rounds: u64,
+    requests: u64,
+    users: u64,
+    lasts: Duration,
+) -> Result<(Figures, Figures), Box<dyn Error>> {
     let mut dice = Dice::new(1);
     let (mut cpu, mut rate) = (Figures::new(), Figures::new());
     let one = Builder::new_current_thread().enable_all().build()?;
     let many = Builder::new_multi_thread().enable_all().build()?;
     let apps: BTreeMap<_, _> =
         Guard::ALL.iter().map(|&guard| Ok((guard, guard.app()?))).collect::<Result<_, Box<dyn Error>>>()?;
+    one.block_on(seen(&apps[&Guard::Seen], users))?;
     for guard in Guard::ALL {
         one.block_on(in_process(&apps[&guard], requests / 10))?;
     }
@@ -222,7 +248,7 @@ fn measure(rounds: u64, requests: u64, lasts: Duration) -> Result<(Figures, Figu
             cpu.entry(guard).or_default().push(one.block_on(in_process(&apps[&guard], requests))?);
         }
         for guard in shuffled(&mut dice) {
-            rate.entry(guard).or_default().push(many.block_on(over_loopback(guard.app()?, lasts))?);
+            rate.entry(guard).or_default().push(many.block_on(over_loopback(apps[&guard].clone(), lasts))?);
         }
     }
     Ok((cpu, rate))
@@ -250,8 +276,11 @@ fn report(cpu: &Figures, rate: &Figures) -> Option<(Table, f64)> {
 
 /// One contender in process, and nothing else: what a profiler is put on.
 fn only(guard: Guard, requests: u64) -> Result<f64, Box<dyn Error>> {
-    let app = guard.app()?;
-    Builder::new_current_thread().enable_all().build()?.block_on(in_process(&app, requests))
+    let (app, runtime) = (guard.app()?, Builder::new_current_thread().enable_all().build()?);
+    if guard == Guard::Seen {
+        runtime.block_on(seen(&app, SEEN))?;
+    }
+    runtime.block_on(in_process(&app, requests))
 }
 
 fn main() -> ExitCode {
@@ -272,14 +301,16 @@ fn main() -> ExitCode {
         };
     }
     let quick = arguments.iter().any(|argument| argument == "--smoke");
-    let (rounds, requests, lasts) =
-        if quick { (3, 20_000, Duration::from_millis(300)) } else { (11, 100_000, Duration::from_secs(2)) };
+    let (rounds, requests, users, lasts) = match quick {
+        true => (3, 20_000, SEEN / 20, Duration::from_millis(300)),
+        false => (11, 100_000, SEEN, Duration::from_secs(2)),
+    };
     println!("{}", Machine::here());
     println!(
         "{rounds} rounds of {requests} requests in process on one thread, and of {lasts:?} over {CONNECTIONS} connections\n"
     );
     let busy = Busy::start();
-    let measured = measure(rounds, requests, lasts);
+    let measured = measure(rounds, requests, users, lasts);
     let shares = busy.share();
     match measured.as_ref().map(|(cpu, rate)| report(cpu, rate)) {
         Ok(Some((table, most))) => {
