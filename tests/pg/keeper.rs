@@ -44,6 +44,15 @@ pub(crate) struct Keeper {
     shell: Mutex<Child>,
 }
 
+/// What a server does for what it says is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeps {
+    /// Nothing: its data is thrown away.
+    Nothing,
+    /// All that it has said is committed, also when it is killed: as a server is when it is installed.
+    Committed,
+}
+
 /// A directory for a server that does not run yet.
 pub(crate) struct New<'a> {
     bin: &'a Path,
@@ -53,14 +62,14 @@ pub(crate) struct New<'a> {
 
 impl Keeper {
     /// Makes a directory, has it filled, and starts a server in it.
-    pub(crate) fn start(bin: &Path, port: u16, fill: impl FnOnce(&New<'_>)) -> Self {
+    pub(crate) fn start(bin: &Path, port: u16, keeps: Keeps, fill: impl FnOnce(&New<'_>)) -> Self {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("selfheal-pg-{}-{number}", std::process::id()));
         fs::create_dir_all(&dir).expect("a directory for the server");
         let demotion = demotion(&dir);
         fill(&New { bin, dir: &dir, demotion: &demotion });
-        let shell = Mutex::new(keep(bin, &dir, &demotion, port));
+        let shell = Mutex::new(keep(bin, &dir, &demotion, port, keeps));
         Self { dir, shell }
     }
 
@@ -105,18 +114,23 @@ impl New<'_> {
 }
 
 /// Starts the server under the shell that ends it.
-fn keep(bin: &Path, dir: &Path, demotion: &[String], port: u16) -> Child {
-    let settings = [
+fn keep(bin: &Path, dir: &Path, demotion: &[String], port: u16, keeps: Keeps) -> Child {
+    let mut settings = vec![
         format!("port={port}"),
         format!("unix_socket_directories={}", dir.display()),
         "listen_addresses=127.0.0.1".into(),
         "max_connections=100".into(),
         "superuser_reserved_connections=3".into(),
-        "fsync=off".into(),
-        "synchronous_commit=off".into(),
-        "full_page_writes=off".into(),
-        "shared_buffers=32MB".into(),
     ];
+    match keeps {
+        Keeps::Nothing => settings.extend([
+            "fsync=off".into(),
+            "synchronous_commit=off".into(),
+            "full_page_writes=off".into(),
+            "shared_buffers=32MB".into(),
+        ]),
+        Keeps::Committed => settings.push("shared_buffers=128MB".into()),
+    }
     let mut keeper = Command::new("sh");
     keeper.args(["-c", SHELL, "keeper"]).arg(dir);
     keeper.args(demotion).arg(bin.join("postgres")).arg("-D").arg(dir.join("data"));

@@ -21,6 +21,7 @@ mod kills;
 mod long_operation;
 #[path = "../operations/mod.rs"]
 mod operations;
+mod lookup;
 mod pool;
 mod proxy;
 mod server;

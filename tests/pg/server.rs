@@ -25,7 +25,7 @@ use std::{
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, postgres::PgConnectOptions};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::keeper::{Keeper, binaries, env, free_port};
+use crate::keeper::{Keeper, Keeps, binaries, env, free_port};
 
 /// Slots that a role without privileges can get.
 pub(crate) const SLOTS: u32 = 97;
@@ -71,7 +71,7 @@ pub(crate) fn server() -> Option<&'static Server> {
     static SERVER: OnceLock<Option<Server>> = OnceLock::new();
     let server = SERVER.get_or_init(|| match binaries() {
         Some(bin) => {
-            let server = Server::start(bin, Role::Primary);
+            let server = Server::start(bin, Role::Primary, Keeps::Nothing);
             server.create_role();
             Some(server)
         }
@@ -113,19 +113,26 @@ impl Server {
 
     /// Another server, which is a standby: it refuses writes. It ends when dropped.
     pub(crate) fn standby(&self) -> Self {
-        Self::start(self.bin.clone(), Role::Standby)
+        Self::start(self.bin.clone(), Role::Standby, Keeps::Nothing)
     }
 
     /// Another server, for a test that kills it. It ends when dropped.
     pub(crate) fn another(&self) -> Self {
-        let server = Self::start(self.bin.clone(), Role::Primary);
+        let server = Self::start(self.bin.clone(), Role::Primary, Keeps::Nothing);
+        server.create_role();
+        server
+    }
+
+    /// Another server, which keeps what it has committed. It ends when dropped.
+    pub(crate) fn durable(&self) -> Self {
+        let server = Self::start(self.bin.clone(), Role::Primary, Keeps::Committed);
         server.create_role();
         server
     }
 
     /// A server that repeats what this one writes, until it is promoted. It ends when dropped.
     pub(crate) fn replica(&self) -> Self {
-        Self::start(self.bin.clone(), Role::Replica(self.port))
+        Self::start(self.bin.clone(), Role::Replica(self.port), Keeps::Nothing)
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -152,15 +159,15 @@ impl Server {
         options(self.port, "admin", "postgres")
     }
 
-    fn start(bin: PathBuf, role: Role) -> Self {
+    fn start(bin: PathBuf, role: Role, keeps: Keeps) -> Self {
         let port = free_port();
         let keeper = match role {
-            Role::Primary => Keeper::start(&bin, port, |new| new.initialize()),
-            Role::Standby => Keeper::start(&bin, port, |new| {
+            Role::Primary => Keeper::start(&bin, port, keeps, |new| new.initialize()),
+            Role::Standby => Keeper::start(&bin, port, keeps, |new| {
                 new.initialize();
                 new.signal("standby.signal");
             }),
-            Role::Replica(primary) => Keeper::start(&bin, port, |new| new.copy(primary)),
+            Role::Replica(primary) => Keeper::start(&bin, port, keeps, |new| new.copy(primary)),
         };
         let server = Self { port, bin, databases: AtomicU32::new(0), keeper };
         let answers = server.ask(async |admin| drop(admin.ping().await));
