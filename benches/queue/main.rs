@@ -25,7 +25,7 @@ mod report;
 mod server;
 mod sqlite;
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, process::ExitCode, time::Instant};
 
 use selfheal_benches::{Busy, Dice, Machine};
 
@@ -86,14 +86,19 @@ async fn rounds(cells: &[Cell], args: &Args) -> Done<Figures> {
         let mut order: Vec<_> = (0..cells.len()).collect();
         dice.shuffle(&mut order);
         for at in order {
+            let begun = Instant::now();
             let rate = (cells[at].lap)(args.lap).await.map_err(|error| format!("{}: {error}", cells[at]))?;
+            eprintln!(
+                "{round}/{}: {}: {rate:.0} (lap of {:.1} s)",
+                args.rounds,
+                cells[at],
+                begun.elapsed().as_secs_f64()
+            );
             // The first round fills caches and files.
             if round > 0 {
                 figures.add(at, rate);
             }
         }
-        eprint!(".");
     }
-    eprintln!();
     Ok(figures)
 }

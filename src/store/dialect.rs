@@ -13,6 +13,7 @@ use selfheal_actors::{
 };
 
 use super::{
+    listen::Ears,
     migrations::Migration,
     overview::{Look, Queue},
 };
@@ -38,6 +39,10 @@ pub trait Dialect: Backend {
     /// How such a connection is made.
     #[doc(hidden)]
     fn writer(options: ConnectOptionsOf<Self>) -> ConnectOptionsOf<Self>;
+
+    /// Listens for what other processes accept, on a connection of its own; `None` where the database tells nobody.
+    #[doc(hidden)]
+    fn listener(options: ConnectOptionsOf<Self>) -> Option<BoxFuture<'static, Result<Ears, sqlx::Error>>>;
 
     /// Which file only one process at a time may hold to work on the jobs; `None` if leases alone keep processes apart.
     #[doc(hidden)]

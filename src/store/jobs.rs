@@ -1,6 +1,11 @@
 //! The journal of a pool's database.
 
-use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures_core::future::BoxFuture;
 use selfheal_actors::{
@@ -15,21 +20,22 @@ use tokio::runtime::Handle;
 use super::{
     answers,
     dialect::Dialect,
+    listen::Listener,
     lock::{Lock, Turn},
     overview::{Look, Queue},
     trouble,
     wake::Bells,
     writer::Writer,
 };
-use crate::db::HealPool;
+use crate::db::{ConnectOptionsOf, HealPool};
 
 /// No queue, key or owner is longer than this, in bytes.
 const LONGEST: usize = 512;
 
 /// Durable jobs in the database of a [`HealPool`]. Cheap to clone; clones share their connections and their bells.
 ///
-/// It has connections of its own, one (SQLite) or two (PostgreSQL), which are opened when they are first needed, and
-/// makes its tables then if they are not there and it may.
+/// It has connections of its own, one (SQLite) or two and one that listens (PostgreSQL), which are opened when they are
+/// first needed, and makes its tables then if they are not there and it may.
 pub struct Jobs<DB: Dialect>(pub(super) Arc<Parts<DB>>);
 
 pub(super) struct Parts<DB: Dialect> {
@@ -37,6 +43,9 @@ pub(super) struct Parts<DB: Dialect> {
     pub(super) works: Writer<DB>,
     pub(super) bells: Arc<Bells>,
     lock: Lock,
+    /// From the first time that somebody waits.
+    listener: OnceLock<Option<Listener>>,
+    options: ConnectOptionsOf<DB>,
     runtime: Handle,
 }
 
@@ -47,10 +56,12 @@ impl<DB: Dialect> Jobs<DB> {
     pub fn of(pool: &HealPool<DB>) -> Self {
         let options = pool.unguarded().connect_options();
         let (lock, runtime) = (Lock::new(DB::lock_file(&options)), Handle::current());
-        let options = DB::writer((*options).clone());
-        let works = Writer::new(options.clone(), runtime.clone());
-        let accepts = if DB::WRITERS > 1 { Writer::new(options, runtime.clone()) } else { works.clone() };
-        Self(Arc::new(Parts { accepts, works, bells: Arc::default(), lock, runtime }))
+        let options = (*options).clone();
+        let writer = || Writer::new(DB::writer(options.clone()), runtime.clone());
+        let works = writer();
+        let accepts = if DB::WRITERS > 1 { writer() } else { works.clone() };
+        let (bells, listener) = (Arc::default(), OnceLock::new());
+        Self(Arc::new(Parts { accepts, works, bells, lock, listener, options, runtime }))
     }
 
     /// Sees to it that the tables are there.
@@ -235,7 +246,9 @@ impl<DB: Dialect> Journal for Jobs<DB> {
     }
 
     fn due<'a>(&'a self, queues: &'a [Name]) -> BoxFuture<'a, ()> {
-        Box::pin(self.0.bells.rung(queues))
+        let Parts { bells, listener, options, runtime, .. } = &*self.0;
+        listener.get_or_init(|| Listener::start::<DB>(options.clone(), Arc::clone(bells), runtime));
+        Box::pin(bells.rung(queues))
     }
 }
 

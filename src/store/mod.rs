@@ -30,6 +30,7 @@
 mod answers;
 mod dialect;
 mod jobs;
+mod listen;
 mod lock;
 mod migrations;
 mod overview;

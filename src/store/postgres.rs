@@ -10,7 +10,7 @@ use selfheal_actors::batch_executor::journal::{
 };
 use sqlx::{
     Executor as _, PgConnection, Postgres,
-    postgres::{PgConnectOptions, PgRow},
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgRow},
 };
 
 use super::{
@@ -18,16 +18,17 @@ use super::{
         DEAD_KEPT, Dialect, FORGOTTEN_AT_ONCE, Fresh, Written, class, count, counted, micros, number,
         rows_of, span, state, texts,
     },
+    listen::{Ears, Hears},
     migrations::{self, Migration},
     overview::{Look, Queue},
 };
 
 rows_of!(PgRow);
 
-/// This server's clock, in microseconds since 1970.
+/// This server's clock, in microseconds since 1970. A query of its own, so that it is asked once and not for each row.
 macro_rules! now {
     () => {
-        "(date_part('epoch', statement_timestamp()) * 1000000)::int8"
+        "(select (date_part('epoch', statement_timestamp()) * 1000000)::int8)"
     };
 }
 
@@ -43,7 +44,7 @@ macro_rules! rank {
 macro_rules! due {
     ($queue:literal) => {
         concat!(
-            "select id, ",
+            "select ctid as row, ",
             rank!(),
             " as rank from selfheal_jobs where queue = ",
             $queue,
@@ -62,15 +63,16 @@ macro_rules! due {
     };
 }
 
+/// By the place of each row, which its lock keeps where it is: no other plan is as quick, and none slower by mistake. A
+/// row that somebody has written since the statement began is left for the next claim.
 macro_rules! lease {
     ($($picked:tt)*) => {
         concat!(
-            "with picked as materialized (", $($picked)*, ")
-            update selfheal_jobs j set state = 1, token = token + 1, due = ", now!(), " + $3,
+            "update selfheal_jobs set state = 1, token = token + 1, due = ", now!(), " + $3,
                 losses = losses + (state = 1)::int
-            from picked p where j.id = p.id
-            returning j.id, j.token, j.queue, j.class::int8, j.payload, j.owner, j.progress, j.total, j.done,
-                j.blocked, j.failed, j.failures::int8, j.losses::int8, ", now!(), " - j.accepted_at as age, p.rank"
+             where ctid = any(array(select row from (", $($picked)*, ") as picked))
+             returning id, token, queue, class::int8, payload, owner, progress, total, done, blocked, failed,
+                failures::int8, losses::int8, ", now!(), " - accepted_at as age, accepted_at + class * 10000000 as rank"
         )
     };
 }
@@ -82,22 +84,55 @@ const CLAIM_OF_SEVERAL: &str = lease!(concat!(
     ") due order by rank limit $2"
 ));
 
-const ACCEPT: &str = concat!(
-    "with fresh as (
-        insert into selfheal_jobs
-            (queue, class, state, token, due, accepted_at, payload, key, key_until, owner, total, keep)
-        select i.queue, i.class, (i.hold > 0)::int::int2, (i.hold > 0)::int, ", now!(), " + i.wait + i.hold, ", now!(), ",
-            i.payload, i.key, i.key_until, i.owner, i.total, i.keep
-        from unnest($1::text[], $2::int2[], $3::int8[], $4::int8[], $5::bytea[], $6::text[], $7::int2[], $8::text[],
-            $9::int8[], $10::int8[])
-            as i(queue, class, hold, wait, payload, key, key_until, owner, total, keep)
-        on conflict (queue, key) where key is not null do nothing
-        returning id, queue, key
-    ), counted as (
-        insert into selfheal_job_counts (queue, accepted) select queue, count(*) from fresh group by queue
-    )
-    select id, case when key is not null then queue end, key from fresh"
-);
+/// What is accepted is counted, and told to whoever listens if it is due and finds its queue without anything that is:
+/// where something waits already somebody works, and will come to it. A notification makes a commit wait for every other
+/// one that bears one, so under load there are none.
+macro_rules! accept {
+    ($insert:expr) => {
+        concat!(
+            "with fresh as (",
+            $insert,
+            "), counted as (
+                insert into selfheal_job_counts (queue, accepted) select queue, count(*) from fresh group by queue
+            ), told as materialized (
+                select pg_notify('selfheal_jobs', f.queue)
+                from (select distinct queue from fresh where ready) f
+                where (
+                    select j.state = 0 and j.due <= ",
+            now!(),
+            " from selfheal_jobs j where j.queue = f.queue and j.state < 2 order by j.due + j.class * 10000000 limit 1
+                ) is not true
+            )
+            select id, case when key is not null then queue end, key from fresh where (select count(*) from told) >= 0"
+        )
+    };
+}
+
+const ACCEPT: &str = accept!(concat!(
+    "insert into selfheal_jobs (queue, class, state, token, due, accepted_at, payload, owner, total, keep, key, key_until)
+     select i.queue, i.class, (i.hold > 0)::int::int2, (i.hold > 0)::int, ",
+    now!(),
+    " + i.wait + i.hold, ",
+    now!(),
+    ", i.payload, i.owner, i.total, i.keep, i.key, i.key_until
+     from unnest($1::text[], $2::int2[], $3::int8[], $4::int8[], $5::bytea[], $6::text[], $7::int8[], $8::int8[],
+         $9::text[], $10::int2[]) as i(queue, class, hold, wait, payload, owner, total, keep, key, key_until)
+     on conflict (queue, key) where key is not null do nothing
+     returning id, queue, key, state = 0 and due = accepted_at as ready"
+));
+
+/// None of them has a key, so none can be there: what a conflict could come of costs a record more for each row.
+const ACCEPT_PLAIN: &str = accept!(concat!(
+    "insert into selfheal_jobs (queue, class, state, token, due, accepted_at, payload, owner, total, keep)
+     select i.queue, i.class, (i.hold > 0)::int::int2, (i.hold > 0)::int, ",
+    now!(),
+    " + i.wait + i.hold, ",
+    now!(),
+    ", i.payload, i.owner, i.total, i.keep
+     from unnest($1::text[], $2::int2[], $3::int8[], $4::int8[], $5::bytea[], $6::text[], $7::int8[], $8::int8[])
+         as i(queue, class, hold, wait, payload, owner, total, keep)
+     returning id, queue, key, state = 0 and due = accepted_at as ready"
+));
 
 const HEARTBEAT: &str = concat!(
     "update selfheal_jobs j set due = ",
@@ -201,6 +236,9 @@ const ADD_UP: &str = "\
     insert into selfheal_job_counts (queue, accepted, done, dead)
     select queue, sum(accepted), sum(done), sum(dead) from old group by queue";
 
+/// On which what was accepted is told.
+const CHANNEL: &str = "selfheal_jobs";
+
 /// Tells migrators of one database apart from every other lock: letters of the project's name.
 const LOCK: i64 = 0x73_65_6c_66_68_65_61_6c;
 
@@ -209,9 +247,28 @@ impl Dialect for Postgres {
     const WRITERS: usize = 2;
     const MIGRATIONS: &'static [Migration] = migrations::POSTGRES;
 
-    /// Under a name of its own: it is not one of the pool's sessions.
+    /// Under a name of its own: it is not one of the pool's sessions. Its statements follow an index, and none else asks
+    /// here: a planner that knows nothing of the table yet (nobody has analyzed it since it was empty) would read and sort
+    /// a whole backlog for each claim, and plan anew for each.
     fn writer(options: PgConnectOptions) -> PgConnectOptions {
-        options.application_name("selfheal jobs")
+        options.application_name("selfheal jobs").options([
+            ("enable_bitmapscan", "off"),
+            ("enable_seqscan", "off"),
+            ("enable_sort", "off"),
+            ("jit", "off"),
+            ("plan_cache_mode", "force_generic_plan"),
+        ])
+    }
+
+    fn listener(options: PgConnectOptions) -> Option<BoxFuture<'static, Result<Ears, sqlx::Error>>> {
+        let options = options.application_name("selfheal jobs, listening");
+        Some(Box::pin(async move {
+            // Its own connection and no other, for as long as it holds.
+            let pool = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
+            let mut listener = PgListener::connect_with(&pool.connect_with(options).await?).await?;
+            listener.listen(CHANNEL).await?;
+            Ok(Box::new(listener) as Ears)
+        }))
     }
 
     fn lock_file(_: &PgConnectOptions) -> Option<PathBuf> {
@@ -256,25 +313,23 @@ impl Dialect for Postgres {
     ) -> BoxFuture<'c, Result<Vec<Fresh>, sqlx::Error>> {
         Box::pin(async move {
             let jobs = || jobs.iter();
-            let held = |job: &NewJob| job.hold.map_or(0, micros);
-            let rows = sqlx::query(ACCEPT)
+            let keyed = jobs().any(|job| job.key.is_some());
+            let wait = |job: &NewJob| if job.hold.is_some() { 0 } else { micros(job.delay) };
+            let mut query = sqlx::query(if keyed { ACCEPT } else { ACCEPT_PLAIN })
                 .bind(jobs().map(|job| &*job.queue).collect::<Vec<&str>>())
                 .bind(jobs().map(|job| job.class.index() as i16).collect::<Vec<_>>())
-                .bind(jobs().map(held).collect::<Vec<_>>())
-                .bind(
-                    jobs()
-                        .map(|job| if job.hold.is_some() { 0 } else { micros(job.delay) })
-                        .collect::<Vec<_>>(),
-                )
+                .bind(jobs().map(|job| job.hold.map_or(0, micros)).collect::<Vec<_>>())
+                .bind(jobs().map(wait).collect::<Vec<_>>())
                 .bind(jobs().map(|job| &job.payload[..]).collect::<Vec<_>>())
-                .bind(jobs().map(|job| job.key.as_ref().map(|key| &key.text[..])).collect::<Vec<_>>())
-                .bind(jobs().map(key_until).collect::<Vec<_>>())
                 .bind(jobs().map(|job| job.owner.as_deref()).collect::<Vec<_>>())
                 .bind(jobs().map(|job| count(job.total)).collect::<Vec<_>>())
-                .bind(jobs().map(|job| micros(job.keep)).collect::<Vec<_>>())
-                .fetch_all(conn)
-                .await?;
-            each(&rows, fresh)
+                .bind(jobs().map(|job| micros(job.keep)).collect::<Vec<_>>());
+            if keyed {
+                query = query
+                    .bind(jobs().map(|job| job.key.as_ref().map(|key| &key.text[..])).collect::<Vec<_>>())
+                    .bind(jobs().map(key_until).collect::<Vec<_>>());
+            }
+            each(&query.fetch_all(conn).await?, fresh)
         })
     }
 
@@ -410,6 +465,17 @@ impl Dialect for Postgres {
             sqlx::query(ADD_UP).execute(conn).await?;
             Ok(forgotten)
         })
+    }
+}
+
+impl Hears for PgListener {
+    /// `None`, if the connection was lost: it does not say what it has missed.
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<String>, sqlx::Error>> {
+        Box::pin(async { Ok(self.try_recv().await?.map(|notification| notification.payload().to_owned())) })
+    }
+
+    fn ping(&mut self) -> BoxFuture<'_, Result<(), sqlx::Error>> {
+        Box::pin(async { self.execute("select 1").await.map(drop) })
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
         DEAD_KEPT, Dialect, FORGOTTEN_AT_ONCE, Fresh, Written, class, count, counted, micros, number,
         rows_of, span, state, texts,
     },
+    listen::Ears,
     migrations::{self, Migration},
     overview::{Look, Queue},
 };
@@ -156,6 +157,10 @@ impl Dialect for Sqlite {
     /// What was accepted must survive a power failure, whatever the pool is content with.
     fn writer(options: SqliteConnectOptions) -> SqliteConnectOptions {
         options.synchronous(SqliteSynchronous::Full)
+    }
+
+    fn listener(_: SqliteConnectOptions) -> Option<BoxFuture<'static, Result<Ears, sqlx::Error>>> {
+        None
     }
 
     fn lock_file(options: &SqliteConnectOptions) -> Option<PathBuf> {

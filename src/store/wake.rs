@@ -1,8 +1,9 @@
 //! Who waits for jobs is woken.
 //!
 //! Each queue has a bell. A bell that rings while nobody waits is heard by the next who does, so a job that comes between
-//! a claim that found nothing and the wait is not missed. What another process accepts is found by a look every
-//! [`ROUND`]; what is enqueued in a host's own transaction is there when that commits, so for a while after that there is
+//! a claim that found nothing and the wait is not missed. What another process accepts is told by the database
+//! (`listen.rs`), and found by a look in any case: soon after one has begun to wait, then ever more seldom, at last every
+//! [`ROUND`]. What is enqueued in a host's own transaction is there when that commits, so for a while after that there is
 //! a look every [`SOON`].
 
 use std::{
@@ -30,6 +31,8 @@ const SOON_LOOKS: u32 = 200;
 pub(super) struct Bells {
     bells: Mutex<HashMap<Name, Arc<Notify>>>,
     soon: AtomicU32,
+    /// Looks since a bell was last heard.
+    quiet: AtomicU32,
 }
 
 impl Bells {
@@ -68,11 +71,22 @@ impl Bells {
             bells.iter().map(|bell| bell.notified().boxed()).chain([future::pending().boxed()]),
         );
         let soon = self.soon.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        let within = if soon.is_ok() { SOON } else { ROUND };
-        let _ = tokio::time::timeout(within, any).await;
+        let quiet = if soon.is_ok() { 0 } else { self.quiet.fetch_add(1, Ordering::Relaxed) };
+        let within = SOON.saturating_mul(1 << quiet.min(16)).min(ROUND);
+        if tokio::time::timeout(within, any).await.is_ok() {
+            self.quiet.store(0, Ordering::Relaxed);
+        }
     }
 
-    fn ring_all(&self) {
+    /// Jobs have come to a queue that somebody else names. Nobody waits for one that has no bell.
+    pub(super) fn ring_known(&self, queue: &str) {
+        if let Some(bell) = self.bells.lock().get(queue) {
+            bell.notify_one();
+        }
+    }
+
+    /// Whatever may have come.
+    pub(super) fn ring_all(&self) {
         self.bells.lock().values().for_each(|bell| bell.notify_one());
     }
 
