@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(30);
 const SETTLED: Duration = Duration::from_millis(500);
 
 pub(crate) async fn measure(server: &Server, folder: &Folder, args: &Args) -> Done<Table> {
-    let jobs = if args.rounds > 1 { 100 } else { 5 };
+    let jobs = if args.rounds > 1 { 60 } else { 5 };
     let mut table = Table::new(["enqueue to handler, ms", "p50", "p99", "most"]);
     let mut row = |who: &str, mut ms: Vec<f64>| {
         ms.sort_by(f64::total_cmp);

@@ -2,7 +2,11 @@
 //!
 //! What is written and what is counted of it is one statement, so the books are right in every snapshot.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use futures_core::future::BoxFuture;
 use selfheal_actors::batch_executor::journal::{
@@ -84,55 +88,57 @@ const CLAIM_OF_SEVERAL: &str = lease!(concat!(
     ") due order by rank limit $2"
 ));
 
-/// What is accepted is counted, and told to whoever listens if it is due and finds its queue without anything that is:
-/// where something waits already somebody works, and will come to it. A notification makes a commit wait for every other
-/// one that bears one, so under load there are none.
-macro_rules! accept {
-    ($insert:expr) => {
+/// What is accepted is told to whoever listens, if it is due and finds its queue without anything that is: where
+/// something waits already somebody works, and will come to it. A notification makes a commit wait for every other one
+/// that bears one, so under load there are none.
+macro_rules! told {
+    ($queues:literal) => {
         concat!(
-            "with fresh as (",
-            $insert,
-            "), counted as (
-                insert into selfheal_job_counts (queue, accepted) select queue, count(*) from fresh group by queue
-            ), told as materialized (
-                select pg_notify('selfheal_jobs', f.queue)
-                from (select distinct queue from fresh where ready) f
+            "told as materialized (
+                select pg_notify('selfheal_jobs', f.queue) from (",
+            $queues,
+            ") f
                 where (
                     select j.state = 0 and j.due <= ",
             now!(),
-            " from selfheal_jobs j where j.queue = f.queue and j.state < 2 order by j.due + j.class * 10000000 limit 1
+            " from selfheal_jobs j
+                    where j.queue = f.queue and j.state < 2 order by j.due + j.class * 10000000 limit 1
                 ) is not true
-            )
-            select id, case when key is not null then queue end, key from fresh where (select count(*) from told) >= 0"
+            )"
         )
     };
 }
 
-const ACCEPT: &str = accept!(concat!(
-    "insert into selfheal_jobs (queue, class, state, token, due, accepted_at, payload, owner, total, keep, key, key_until)
-     select i.queue, i.class, (i.hold > 0)::int::int2, (i.hold > 0)::int, ",
-    now!(),
-    " + i.wait + i.hold, ",
-    now!(),
-    ", i.payload, i.owner, i.total, i.keep, i.key, i.key_until
-     from unnest($1::text[], $2::int2[], $3::int8[], $4::int8[], $5::bytea[], $6::text[], $7::int8[], $8::int8[],
-         $9::text[], $10::int2[]) as i(queue, class, hold, wait, payload, owner, total, keep, key, key_until)
-     on conflict (queue, key) where key is not null do nothing
-     returning id, queue, key, state = 0 and due = accepted_at as ready"
-));
+const ACCEPT: &str = concat!(
+    "with fresh as (
+        insert into selfheal_jobs
+            (queue, class, state, token, due, accepted_at, payload, owner, total, keep, key, key_until)
+        select i.queue, i.class, (i.hold > 0)::int::int2, (i.hold > 0)::int, ", now!(), " + i.wait + i.hold, ", now!(), ",
+            i.payload, i.owner, i.total, i.keep, i.key, i.key_until
+        from unnest($1::text[], $2::int2[], $3::int8[], $4::int8[], $5::bytea[], $6::text[], $7::int8[], $8::int8[],
+            $9::text[], $10::int2[]) as i(queue, class, hold, wait, payload, owner, total, keep, key, key_until)
+        on conflict (queue, key) where key is not null do nothing
+        returning id, queue, key, state = 0 and due = accepted_at as ready
+    ), counted as (
+        insert into selfheal_job_counts (queue, accepted) select queue, count(*) from fresh group by queue
+    ), ", told!("select distinct queue from fresh where ready"), "
+    select id, case when key is not null then queue end, key from fresh where (select count(*) from told) >= 0"
+);
 
-/// None of them has a key, so none can be there: what a conflict could come of costs a record more for each row.
-const ACCEPT_PLAIN: &str = accept!(concat!(
-    "insert into selfheal_jobs (queue, class, state, token, due, accepted_at, payload, owner, total, keep)
-     select i.queue, i.class, (i.hold > 0)::int::int2, (i.hold > 0)::int, ",
-    now!(),
-    " + i.wait + i.hold, ",
-    now!(),
-    ", i.payload, i.owner, i.total, i.keep
-     from unnest($1::text[], $2::int2[], $3::int8[], $4::int8[], $5::bytea[], $6::text[], $7::int8[], $8::int8[])
-         as i(queue, class, hold, wait, payload, owner, total, keep)
-     returning id, queue, key, state = 0 and due = accepted_at as ready"
-));
+/// The same of jobs without keys. None of them can be there, so how many there will be is known beforehand, and what a
+/// conflict could come of, which costs a record more for each row, is left out.
+const ACCEPT_PLAIN: &str = concat!(
+    "with counted as (
+        insert into selfheal_job_counts (queue, accepted) select * from unnest($9::text[], $10::int8[])
+    ), ", told!("select unnest($11::text[]) as queue"), "
+    insert into selfheal_jobs (queue, class, state, token, due, accepted_at, payload, owner, total, keep)
+    select i.queue, i.class, (i.hold > 0)::int::int2, (i.hold > 0)::int, ", now!(), " + i.wait + i.hold, ", now!(), ",
+        i.payload, i.owner, i.total, i.keep
+    from unnest($1::text[], $2::int2[], $3::int8[], $4::int8[], $5::bytea[], $6::text[], $7::int8[], $8::int8[])
+        as i(queue, class, hold, wait, payload, owner, total, keep)
+    where (select count(*) from told) >= 0
+    returning id, null::text, null::text"
+);
 
 const HEARTBEAT: &str = concat!(
     "update selfheal_jobs j set due = ",
@@ -328,6 +334,13 @@ impl Dialect for Postgres {
                 query = query
                     .bind(jobs().map(|job| job.key.as_ref().map(|key| &key.text[..])).collect::<Vec<_>>())
                     .bind(jobs().map(key_until).collect::<Vec<_>>());
+            } else {
+                let mut queues: BTreeMap<&str, i64> = BTreeMap::new();
+                jobs().for_each(|job| *queues.entry(&job.queue).or_default() += 1);
+                let ready = jobs().filter(|job| job.hold.is_none() && job.delay.is_zero());
+                let ready: BTreeSet<&str> = ready.map(|job| &*job.queue).collect();
+                let (names, counts): (Vec<_>, Vec<_>) = queues.into_iter().unzip();
+                query = query.bind(names).bind(counts).bind(ready.into_iter().collect::<Vec<_>>());
             }
             each(&query.fetch_all(conn).await?, fresh)
         })

@@ -1,6 +1,7 @@
 //! What durable jobs promise, asked of both databases.
 
 pub(crate) mod kills;
+pub(crate) mod siege;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

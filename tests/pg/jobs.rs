@@ -165,7 +165,7 @@ async fn victim() {
     kills::victim(&pool(url.parse().expect("a URL")).await, effect).await;
 }
 
-fn effect(conn: &mut PgConnection, item: i64) -> BoxFuture<'_, Result<(), sqlx::Error>> {
+pub(crate) fn effect(conn: &mut PgConnection, item: i64) -> BoxFuture<'_, Result<(), sqlx::Error>> {
     Box::pin(async move {
         sqlx::query("insert into effects values ($1)").bind(item).execute(conn).await.map(drop)
     })

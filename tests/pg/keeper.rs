@@ -1,6 +1,7 @@
 //! Makes a PostgreSQL server's directory, and keeps the server under a shell that ends it.
 //!
-//! The shell reads from a pipe whose other end only the test binary holds: `kill`, `stop` and `start`, a word a line.
+//! The shell reads from a pipe whose other end only the test binary holds: `kill`, `stop`, `start` and `mount`, a word a
+//! line.
 //! However the binary ends, the pipe closes, and the shell kills the server and removes its directory.
 
 use std::{
@@ -31,10 +32,12 @@ const SHELL: &str = r#"
         case $word in
             kill) end -KILL ;;
             stop) end -QUIT ;;
+            mount) mkdir "$dir/small" && mount -t tmpfs -o size=32m tmpfs "$dir/small" && chown --reference="$dir/data" "$dir/small" ;;
             start) jobs >/dev/null; kill -0 "$server" 2>/dev/null || start "$@" ;;
         esac
     done
     end -QUIT
+    [ ! -d "$dir/small" ] || umount "$dir/small"
     rm -rf "$dir""#;
 
 /// A server that runs, or could.
@@ -78,6 +81,14 @@ impl Keeper {
         let mut shell = self.shell.lock().expect("no panic");
         let pipe = shell.stdin.as_mut().expect("it is piped");
         writeln!(pipe, "{word}").expect("the shell reads");
+    }
+
+    /// A file system of 32 MB, which is there in a moment and ends with the server. `None` for whoever may not mount one.
+    pub(crate) fn small_space(&self) -> Option<PathBuf> {
+        (id(&["-u"])? == "0").then(|| {
+            self.say("mount");
+            self.dir.join("small")
+        })
     }
 
     /// What the server has said.

@@ -30,3 +30,4 @@ mod server_truth;
 mod sharing;
 mod soak;
 mod status_transitions;
+mod store;

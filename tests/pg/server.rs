@@ -154,6 +154,11 @@ impl Server {
         self.keeper.say("start");
     }
 
+    /// Where there is little room, in a moment. `None` for whoever may not make such a place.
+    pub(crate) fn small_space(&self) -> Option<PathBuf> {
+        self.keeper.small_space()
+    }
+
     /// How the superuser connects.
     pub(crate) fn admin_options(&self) -> PgConnectOptions {
         options(self.port, "admin", "postgres")
