@@ -24,6 +24,7 @@
 //! item as a key. And an operation whose items cannot be cut: one item that takes 20 s takes 20 s.
 
 mod actor;
+mod attempts;
 mod drive;
 mod estimate;
 mod handle;
@@ -38,6 +39,7 @@ mod turns;
 mod tests;
 
 pub use actor::{BatchExecutor, Message};
+pub use attempts::Attempts;
 pub use estimate::Estimate;
 pub use handle::{Batches, Chunk, Did, Fate, Item, NotDone, Operation, Progress, Refused, Report, Work};
 pub use intake::{Handler, Intake, Make, Source};

@@ -39,6 +39,7 @@ pub(crate) fn routes() -> Router<State> {
         .route("/breakers/{*name}", post(breakers::operate))
         .route("/queues", get(queues::list))
         .route("/queues/{*name}", post(queues::operate))
+        .route("/jobs", get(queues::jobs))
         .route("/children", get(children))
         .route("/children/{*id}", post(restart))
         .route("/incidents", get(incidents))

@@ -34,7 +34,9 @@ pub use secret::{Token, Unfit};
 pub use snapshot::{
     Attempts, Batch, Child, Deed, Edge, Incident, Mail, Noticed, Peak, Pool, Reading, Server, Transition,
 };
-pub use state::{ModeChange, NotOperated, NotPaused, NotRestarted, QueuePause, State};
+pub use state::{
+    JobsWanted, ModeChange, NotOperated, NotOrdered, NotRestarted, QueueAction, QueueOrder, State,
+};
 
 /// Where the page, and the API below it, are found.
 pub const ROOT: &str = "/admin/self-healing";

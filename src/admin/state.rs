@@ -3,13 +3,15 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use selfheal_actors::{
-    batch_executor::journal::Trouble,
+    batch_executor::journal::{Job, State as JobState, Trouble},
     breaker::{Command, Illegal},
     circuit::Circuit,
     gate::Holder,
     level::Mode,
     signal::Name,
 };
+
+use serde::{Deserialize, Serialize};
 
 use super::{access::Access, probes::Health, snapshot::Reading};
 
@@ -38,8 +40,10 @@ pub struct State {
     pub set_mode: Do<ModeChange, Mode>,
     /// Restarts the child of this id.
     pub restart_child: Do<Name, Pending<Result<(), NotRestarted>>>,
-    /// Pauses a queue, or lets it go on. This writes into its database, and may wait for that.
-    pub pause: Do<QueuePause, Pending<Result<(), NotPaused>>>,
+    /// Does what an operator asks of a queue. This writes into its database, and may wait for that.
+    pub operate_queue: Do<QueueOrder, Pending<Result<(), NotOrdered>>>,
+    /// Looks for jobs, in their databases; each with the pool whose database it is in.
+    pub jobs: Do<JobsWanted, Pending<Result<Vec<(Name, Job)>, Trouble>>>,
     /// Does what an operator asks of the circuit of this name, and tells what it shows then.
     pub operate: Do<(Name, Command), Result<Circuit, NotOperated>>,
     /// The metrics as text, after this reading; `None` if they are the host's to show.
@@ -59,20 +63,43 @@ pub struct ModeChange {
 
 /// What an operator asks of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueuePause {
+pub struct QueueOrder {
     /// The queue.
     pub queue: Name,
-    /// Whether nobody may claim its jobs, or everybody may again.
-    pub paused: bool,
+    /// What is to be done.
+    pub action: QueueAction,
     /// Who asks.
     pub by: Name,
     /// Why.
     pub reason: Name,
 }
 
+/// What can be done with a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QueueAction {
+    /// Nobody claims its jobs any more. What is claimed goes on.
+    Pause,
+    /// Everybody may again.
+    Resume,
+    /// The same, and what waits for its time need not any longer: all of it may be claimed now.
+    Drain,
+}
+
+/// Which jobs are to be shown: the newest of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobsWanted {
+    /// Of this queue, or of all.
+    pub queue: Option<String>,
+    /// In this state, or in any.
+    pub state: Option<JobState>,
+    /// At most so many of each database.
+    pub limit: u32,
+}
+
 /// Why a queue was left as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotPaused {
+pub enum NotOrdered {
     /// There is no queue of that name.
     Unknown,
     /// Its database did not take it.

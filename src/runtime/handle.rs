@@ -10,7 +10,10 @@ use std::{
 use axum::{Router, extract::connect_info::IntoMakeServiceWithConnectInfo};
 use selfheal_actors::{
     alert::{self, Incidents},
-    batch_executor::{Machine, journal::Journal},
+    batch_executor::{
+        Machine,
+        journal::{Job, Journal, Trouble},
+    },
     breaker::{Breaker, Breakers, Command},
     circuit::Circuit,
     fault::Fault,
@@ -29,7 +32,10 @@ use super::{
     wiring::{Pool, Running},
 };
 use crate::{
-    admin::{self, Health, ModeChange, NotOperated, NotPaused, NotRestarted, QueuePause, Reading},
+    admin::{
+        self, Health, JobsWanted, ModeChange, NotOperated, NotOrdered, NotRestarted, QueueAction,
+        QueueOrder, Reading,
+    },
     batch::Batch,
     config::Metrics,
     http::{ClientLayer, HealLayer, Optional},
@@ -208,6 +214,10 @@ impl Heal {
             tracing::warn!(target: "selfheal", "Parts of long operations are left under way: they go on when their leases are over");
         }
         self.0.guardian.stop().await;
+        for pool in &self.0.parts.pools {
+            // What is on its way to a database is written, or its callers have been told that it is not.
+            let _ = pool.jobs.rest().await;
+        }
     }
 
     /// Makes a child fail as it handles its next message: for tests of what happens then. Says whether there is such
@@ -254,7 +264,7 @@ impl Heal {
 
     fn admin_state(&self) -> admin::State {
         let (health, read, holders, config) = (self.clone(), self.clone(), self.clone(), self.clone());
-        let (operate, pausing) = (self.clone(), self.clone());
+        let (operate, ordered, wanted) = (self.clone(), self.clone(), self.clone());
         let (set_mode, restart, exporter) = (self.clone(), self.clone(), Arc::clone(&self.0.parts.exporter));
         admin::State {
             access: Arc::clone(&self.0.parts.access),
@@ -268,9 +278,13 @@ impl Heal {
                 let heal = restart.clone();
                 Box::pin(async move { heal.restart_child(&id).await })
             }),
-            pause: Arc::new(move |pause| {
-                let heal = pausing.clone();
-                Box::pin(async move { heal.pause(pause).await })
+            operate_queue: Arc::new(move |order| {
+                let heal = ordered.clone();
+                Box::pin(async move { heal.operate_queue(order).await })
+            }),
+            jobs: Arc::new(move |jobs| {
+                let heal = wanted.clone();
+                Box::pin(async move { heal.jobs(jobs).await })
             }),
             operate: Arc::new(move |(name, command)| operate.operate(&name, &command)),
             render_metrics: Arc::new(move |reading| exporter.render(reading)),
@@ -287,19 +301,28 @@ impl Heal {
     }
 
     /// A queue is that of every pool that has one of its name.
-    async fn pause(&self, pause: QueuePause) -> Result<(), NotPaused> {
-        let QueuePause { queue, paused, by, reason } = pause;
+    async fn operate_queue(&self, order: QueueOrder) -> Result<(), NotOrdered> {
         // What this process has claimed stands still at once; what others have goes on to its end.
-        let mut known = self.0.parts.operations.batches.hold(&queue, paused);
+        let paused = order.action == QueueAction::Pause;
+        let mut known = self.0.parts.operations.batches.hold(&order.queue, paused);
         for pool in &self.0.parts.pools {
-            if pool.queues.load().iter().any(|shown| shown.name == queue) {
+            if pool.queues.load().iter().any(|shown| shown.name == order.queue) {
                 known = true;
-                let pausing =
-                    pool.jobs.pause(Name::clone(&queue), paused, Name::clone(&by), Name::clone(&reason));
-                pausing.await.map_err(|error| NotPaused::Failed(error.trouble))?;
+                let done = pool.jobs.operate(order.clone()).await;
+                done.map_err(|error| NotOrdered::Failed(error.trouble))?;
             }
         }
-        if known { Ok(()) } else { Err(NotPaused::Unknown) }
+        if known { Ok(()) } else { Err(NotOrdered::Unknown) }
+    }
+
+    async fn jobs(&self, wanted: JobsWanted) -> Result<Vec<(Name, Job)>, Trouble> {
+        let mut found = Vec::new();
+        for pool in self.0.parts.pools.iter().filter(|pool| pool.jobs.is_used()) {
+            let jobs = pool.jobs.list(wanted.queue.clone(), wanted.state, wanted.limit).await;
+            let jobs = jobs.map_err(|error| error.trouble)?;
+            found.extend(jobs.into_iter().map(|job| (Name::clone(&pool.name), job)));
+        }
+        Ok(found)
     }
 
     fn health(&self) -> Health {

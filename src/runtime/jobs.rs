@@ -1,12 +1,12 @@
 //! A pool's durable jobs as the runtime needs them, whatever database they are in.
 
 use futures_core::future::BoxFuture;
-use selfheal_actors::{
-    batch_executor::journal::{Journal, JournalError},
-    signal::Name,
-};
+use selfheal_actors::batch_executor::journal::{Job, Journal, JournalError, State};
 
-use crate::store::{Dialect, Jobs, Queue};
+use crate::{
+    admin::{QueueAction, QueueOrder},
+    store::{Dialect, Jobs, Queue},
+};
 
 /// A journal, and what operators see of it.
 pub(super) trait AnyJobs: Journal {
@@ -14,13 +14,17 @@ pub(super) trait AnyJobs: Journal {
     fn is_used(&self) -> bool;
     /// Forgets what need not be kept any longer, and looks at all queues.
     fn tidy(&self) -> BoxFuture<'_, Result<Vec<Queue>, JournalError>>;
-    fn pause(
+    /// Does what an operator asks of a queue.
+    fn operate(&self, asked: QueueOrder) -> BoxFuture<'_, Result<(), JournalError>>;
+    /// The newest jobs, of one queue or of all, in one state or in any.
+    fn list(
         &self,
-        queue: Name,
-        paused: bool,
-        by: Name,
-        reason: Name,
-    ) -> BoxFuture<'_, Result<(), JournalError>>;
+        queue: Option<String>,
+        state: Option<State>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Job>, JournalError>>;
+    /// Waits until all is written that was asked for.
+    fn rest(&self) -> BoxFuture<'_, Result<(), JournalError>>;
 }
 
 impl<DB: Dialect> AnyJobs for Jobs<DB> {
@@ -35,13 +39,27 @@ impl<DB: Dialect> AnyJobs for Jobs<DB> {
         })
     }
 
-    fn pause(
+    fn operate(&self, asked: QueueOrder) -> BoxFuture<'_, Result<(), JournalError>> {
+        Box::pin(async move {
+            let QueueOrder { queue, action, by, reason } = asked;
+            match action {
+                QueueAction::Pause => self.pause(&queue, true, by, reason).await,
+                QueueAction::Resume => self.pause(&queue, false, by, reason).await,
+                QueueAction::Drain => self.drain(&queue, by, reason).await,
+            }
+        })
+    }
+
+    fn list(
         &self,
-        queue: Name,
-        paused: bool,
-        by: Name,
-        reason: Name,
-    ) -> BoxFuture<'_, Result<(), JournalError>> {
-        Box::pin(async move { Self::pause(self, &queue, paused, by, reason).await })
+        queue: Option<String>,
+        state: Option<State>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Job>, JournalError>> {
+        Box::pin(Self::list(self, queue, state, limit))
+    }
+
+    fn rest(&self) -> BoxFuture<'_, Result<(), JournalError>> {
+        Box::pin(Self::rest(self))
     }
 }

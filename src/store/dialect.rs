@@ -126,6 +126,10 @@ pub trait Dialect: Backend {
         reason: &'c str,
     ) -> BoxFuture<'c, Result<(), sqlx::Error>>;
 
+    /// Jobs of a queue that wait for their time need not any longer.
+    #[doc(hidden)]
+    fn hurry<'c>(conn: &'c mut Self::Connection, queue: &'c str) -> BoxFuture<'c, Result<(), sqlx::Error>>;
+
     /// Leases of processes that are gone end now: nobody else can hold one.
     #[doc(hidden)]
     fn take_over(conn: &mut Self::Connection) -> BoxFuture<'_, Result<u64, sqlx::Error>>;

@@ -9,9 +9,12 @@ use std::{
 
 use futures_core::future::BoxFuture;
 use selfheal_actors::{
-    batch_executor::journal::{
-        Accepted, Claim, Claimed, End, Fence, Job, JobId, Journal, JournalError, Lease, MAX_PAYLOAD, NewJob,
-        Progress, Settle, State,
+    batch_executor::{
+        Attempts,
+        journal::{
+            Accepted, Claim, Claimed, End, Fence, Job, JobId, Journal, JournalError, Lease, MAX_PAYLOAD,
+            NewJob, Progress, Settle, State,
+        },
     },
     signal::Name,
 };
@@ -47,6 +50,7 @@ pub(super) struct Parts<DB: Dialect> {
     listener: OnceLock<Option<Listener>>,
     options: ConnectOptionsOf<DB>,
     runtime: Handle,
+    attempts: Attempts,
 }
 
 impl<DB: Dialect> Jobs<DB> {
@@ -54,6 +58,12 @@ impl<DB: Dialect> Jobs<DB> {
     /// Must be called on a tokio runtime: its connections live there.
     #[must_use]
     pub fn of(pool: &HealPool<DB>) -> Self {
+        Self::with(pool, Attempts::default())
+    }
+
+    /// The same, with another bound for jobs that take down whoever works on them.
+    #[must_use]
+    pub fn with(pool: &HealPool<DB>, attempts: Attempts) -> Self {
         let options = pool.unguarded().connect_options();
         let (lock, runtime) = (Lock::new(DB::lock_file(&options)), Handle::current());
         let options = (*options).clone();
@@ -61,7 +71,7 @@ impl<DB: Dialect> Jobs<DB> {
         let works = writer();
         let accepts = if DB::WRITERS > 1 { writer() } else { works.clone() };
         let (bells, listener) = (Arc::default(), OnceLock::new());
-        Self(Arc::new(Parts { accepts, works, bells, lock, listener, options, runtime }))
+        Self(Arc::new(Parts { accepts, works, bells, lock, listener, options, runtime, attempts }))
     }
 
     /// Sees to it that the tables are there.
@@ -151,6 +161,45 @@ impl<DB: Dialect> Jobs<DB> {
         }
     }
 
+    /// Jobs that take down whoever works on them are over; gives back the others.
+    async fn bury(&self, claimed: Vec<Claimed>) -> Result<Vec<Claimed>, JournalError> {
+        let (mut living, mut lost) = (Vec::with_capacity(claimed.len()), Vec::new());
+        for job in claimed {
+            match self.0.attempts.lost(&job) {
+                None => living.push(job),
+                Some(end) => {
+                    tracing::error!(target: "selfheal", job = %job.lease.job, queue = %job.queue, losses = job.losses, "A job is given up: whoever works on it crashes, or hangs");
+                    lost.push(Settle { lease: job.lease, end });
+                }
+            }
+        }
+        if !lost.is_empty() {
+            self.0.works.settle(lost).await?;
+        }
+        Ok(living)
+    }
+
+    /// Waits until all is written that was asked for. Nothing may be asked for meanwhile that is to be waited for, too.
+    ///
+    /// # Errors
+    /// [`JournalError`], if the database does not answer.
+    pub async fn rest(&self) -> Result<(), JournalError> {
+        self.0.accepts.rest().await?;
+        self.0.works.rest().await
+    }
+
+    /// All jobs of `queue` that wait may be claimed at once: its pause is over, and so is every delay.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn drain(&self, queue: &Name, by: Name, reason: Name) -> Result<(), JournalError> {
+        self.pause(queue, false, by, reason).await?;
+        let name = Arc::clone(queue);
+        self.0.works.with(move |conn| Box::pin(async move { DB::hurry(conn, &name).await })).await?;
+        self.0.bells.ring(std::iter::once(queue));
+        Ok(())
+    }
+
     async fn look(&self, what: Look<'static>) -> Result<Option<Job>, JournalError> {
         let found = self.0.works.with(move |conn| Box::pin(async move { DB::look(conn, &what).await }));
         Ok(found.await?.pop())
@@ -178,10 +227,18 @@ impl<DB: Dialect> Journal for Jobs<DB> {
             if limit == 0 || queues.is_empty() || !self.turn().await? {
                 return Ok(Vec::new());
             }
-            let claim = self.0.works.with(move |conn| {
-                Box::pin(async move { DB::claim(conn, &Claim { queues: &queues, limit, ttl }).await })
-            });
-            claim.await
+            loop {
+                let queues = queues.clone();
+                let claim = self.0.works.with(move |conn| {
+                    Box::pin(async move { DB::claim(conn, &Claim { queues: &queues, limit, ttl }).await })
+                });
+                let claimed = claim.await?;
+                let all = claimed.len();
+                let living = self.bury(claimed).await?;
+                if !living.is_empty() || all == 0 {
+                    return Ok(living);
+                }
+            }
         })
     }
 

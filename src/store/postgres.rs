@@ -225,6 +225,9 @@ const PAUSE: &str = "\
     insert into selfheal_queues (queue, paused, by_whom, reason) values ($1, $2, $3, $4)
     on conflict (queue) do update set paused = excluded.paused, by_whom = excluded.by_whom, reason = excluded.reason";
 
+const HURRY: &str =
+    concat!("update selfheal_jobs set due = ", now!(), " where queue = $1 and state = 0 and due > ", now!());
+
 const FORGET: &str = concat!(
     "delete from selfheal_jobs where id in (
         select id from selfheal_jobs where state >= 2 and forget_at <= ",
@@ -464,6 +467,10 @@ impl Dialect for Postgres {
             let pause = sqlx::query(PAUSE).bind(queue).bind(paused).bind(by).bind(reason);
             pause.execute(conn).await.map(drop)
         })
+    }
+
+    fn hurry<'c>(conn: &'c mut PgConnection, queue: &'c str) -> BoxFuture<'c, Result<(), sqlx::Error>> {
+        Box::pin(async move { sqlx::query(HURRY).bind(queue).execute(conn).await.map(drop) })
     }
 
     /// There may be other processes, and who is gone is known by the end of its leases only.

@@ -142,6 +142,9 @@ const PAUSE: &str = "\
 const TAKE_OVER: &str =
     concat!("update selfheal_jobs set due = ", now!(), " where state = 1 and due > ", now!());
 
+const HURRY: &str =
+    concat!("update selfheal_jobs set due = ", now!(), " where queue = ?1 and state = 0 and due > ", now!());
+
 const FORGET: &str = concat!(
     "delete from selfheal_jobs where id in (
         select id from selfheal_jobs where state >= 2 and forget_at <= ",
@@ -315,6 +318,10 @@ impl Dialect for Sqlite {
             let pause = sqlx::query(PAUSE).bind(queue).bind(paused).bind(by).bind(reason);
             pause.execute(conn).await.map(drop)
         })
+    }
+
+    fn hurry<'c>(conn: &'c mut SqliteConnection, queue: &'c str) -> BoxFuture<'c, Result<(), sqlx::Error>> {
+        Box::pin(async move { sqlx::query(HURRY).bind(queue).execute(conn).await.map(drop) })
     }
 
     fn take_over(conn: &mut SqliteConnection) -> BoxFuture<'_, Result<u64, sqlx::Error>> {

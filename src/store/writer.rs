@@ -108,6 +108,14 @@ impl<DB: Dialect> Writer<DB> {
         self.0.ready.load(Ordering::Acquire)
     }
 
+    /// Waits until all is written that was asked for before.
+    pub(super) async fn rest(&self) -> Outcome<()> {
+        if !self.0.desk.lock().busy {
+            return Ok(());
+        }
+        self.with(|_| Box::pin(async { Ok(()) })).await
+    }
+
     /// Sees to it that the tables are there.
     pub(super) async fn ready(&self) -> Outcome<()> {
         if self.0.ready.load(Ordering::Acquire) {

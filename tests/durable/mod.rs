@@ -7,9 +7,12 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use selfheal::{
     HealPool,
-    batch_executor::journal::{
-        Accepted, Claim, Claimed, Counts, End, Fence, JobId, Journal, Key, KeyUntil, Lease, NewJob, Progress,
-        Settle, State, Trouble,
+    batch_executor::{
+        Attempts,
+        journal::{
+            Accepted, Claim, Claimed, Counts, End, Fence, JobId, Journal, Key, KeyUntil, Lease, NewJob,
+            Progress, Settle, State, Trouble,
+        },
     },
     level::Class,
     signal::Name,
@@ -256,6 +259,63 @@ async fn who_waits_is_woken<DB: Dialect>(jobs: &Jobs<DB>) {
     accept(jobs, vec![job("bell")]).await;
     let claimed = waits.await.expect("it is woken");
     settle(jobs, claimed.lease, done()).await;
+}
+
+/// Whoever works on it dies, again and again: in the end it is over, with that as its error, and nobody is given it.
+pub(crate) async fn what_takes_down_whoever_works_on_it_is_given_up<DB: Dialect>(pool: &HealPool<DB>) {
+    let jobs = Jobs::with(pool, Attempts { most_losses: 3, ..Attempts::default() });
+    let id = accept(&jobs, vec![NewJob { keep: MINUTE, ..job("deadly") }]).await[0].id;
+    let mut tokens = Vec::new();
+    let over = loop {
+        for claimed in claim(&jobs, &["deadly"], 9, Duration::from_millis(1)).await {
+            assert_eq!(claimed.losses as usize, tokens.len(), "each is one more");
+            tokens.push(claimed.lease);
+        }
+        let shown = jobs.look(id).await.expect("it looks").expect("it is kept");
+        if shown.state.is_over() {
+            break shown;
+        }
+    };
+    assert_eq!((tokens.len(), over.state, over.losses), (3, State::Dead, 3), "{over:?}");
+    assert!(over.error.as_deref().is_some_and(|error| error.contains("without a word 3 times")), "{over:?}");
+    for lease in tokens {
+        assert_eq!(settle(&jobs, lease, done()).await, Fence::Lost);
+    }
+    assert_eq!(books(&jobs).await, [0, 0, 0, 1]);
+    // Beside one that is to be given up others are found.
+    let sound = accept(&jobs, vec![job("deadly")]).await[0].id;
+    let claimed = claim(&jobs, &["deadly"], 9, MINUTE).await;
+    assert_eq!(claimed.iter().map(|claimed| claimed.lease.job).collect::<Vec<_>>(), [sound]);
+}
+
+/// An operator does not wait for what waits for its time.
+pub(crate) async fn a_queue_that_is_drained_waits_for_nothing<DB: Dialect>(pool: &HealPool<DB>) {
+    let (jobs, queue) = (Jobs::of(pool), Name::from("late"));
+    let later = NewJob { delay: MINUTE, ..job("late") };
+    accept(&jobs, vec![later.clone(), later]).await;
+    jobs.pause(&queue, true, "ada".into(), "looking".into()).await.expect("it is paused");
+    assert_eq!(claim(&jobs, &["late"], 9, MINUTE).await, []);
+    jobs.drain(&queue, "ada".into(), "seen".into()).await.expect("it is drained");
+    assert_eq!(claim(&jobs, &["late"], 9, MINUTE).await.len(), 2);
+}
+
+/// All that was asked for when a service ends is written, or its caller told.
+pub(crate) async fn what_was_asked_for_is_written_before_it_rests<DB: Dialect>(pool: &HealPool<DB>) {
+    let jobs = Jobs::of(pool);
+    jobs.rest().await.expect("nothing is asked for");
+    assert!(!jobs.is_used(), "and nothing was opened for it");
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let jobs = jobs.clone();
+        callers.spawn(async move { jobs.accept(vec![job("last")]).await.is_ok() });
+    }
+    while !jobs.is_used() {
+        tokio::task::yield_now().await;
+    }
+    jobs.rest().await.expect("all is written");
+    let written = jobs.queues().await.expect("they are shown")[0].accepted;
+    let told = callers.join_all().await.into_iter().filter(|told| *told).count();
+    assert_eq!((written, told), (100, 100));
 }
 
 /// What happens at random: accepted, claimed, ended in every way, lost, and the books after each.

@@ -18,7 +18,7 @@ use axum::{
 use parking_lot::Mutex;
 use selfheal::{
     admin::{
-        self, Access, Child, Health, Mail, ModeChange, NotOperated, NotPaused, NotRestarted, Pool, Reading,
+        self, Access, Child, Health, Mail, ModeChange, NotOperated, NotOrdered, NotRestarted, Pool, Reading,
         Server, State, Token,
     },
     metrics::Exporter,
@@ -135,7 +135,8 @@ fn desk(access: Access, guard_metrics: bool) -> Desk {
                 Box::pin(async move { if known { Ok(()) } else { Err(NotRestarted::Unknown) } })
             }
         }),
-        pause: Arc::new(|_| Box::pin(async { Err(NotPaused::Unknown) })),
+        operate_queue: Arc::new(|_| Box::pin(async { Err(NotOrdered::Unknown) })),
+        jobs: Arc::new(|_| Box::pin(async { Ok(Vec::new()) })),
         operate: Arc::new({
             let circuits = circuits.clone();
             move |(name, command)| {

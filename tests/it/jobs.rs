@@ -50,6 +50,24 @@ async fn sqlite_keeps_what_durable_jobs_promise() {
 }
 
 #[tokio::test]
+async fn what_takes_down_whoever_works_on_it_is_given_up() {
+    let folder = Folder::new("deadly");
+    durable::what_takes_down_whoever_works_on_it_is_given_up(&folder.pool().await).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_drained_waits_for_nothing() {
+    let folder = Folder::new("drained");
+    durable::a_queue_that_is_drained_waits_for_nothing(&folder.pool().await).await;
+}
+
+#[tokio::test]
+async fn what_was_asked_for_is_written_before_it_rests() {
+    let folder = Folder::new("rest");
+    durable::what_was_asked_for_is_written_before_it_rests(&folder.pool().await).await;
+}
+
+#[tokio::test]
 async fn whatever_happens_the_books_balance() {
     let folder = Folder::new("books");
     durable::whatever_happens_the_books_balance(&folder.pool().await, 300).await;

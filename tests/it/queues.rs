@@ -18,6 +18,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::{guarded::eventually, support::send};
 
+const JOBS: &str = "/admin/self-healing/api/v1/jobs";
 const QUEUES: &str = "/admin/self-healing/api/v1/queues";
 
 async fn ask(app: &Router, method: Method, path: &str, body: Value) -> (u16, Value) {
@@ -34,7 +35,7 @@ async fn ask(app: &Router, method: Method, path: &str, body: Value) -> (u16, Val
 }
 
 #[tokio::test]
-async fn a_queue_is_shown_paused_and_let_go_on() {
+async fn a_queue_and_its_jobs_are_shown_and_it_is_paused_let_go_on_and_drained() {
     let file = std::env::temp_dir().join(format!("selfheal-queues-{}.db", fastrand::u64(..)));
     let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
     let pool = SqliteHealPool::builder().max(2).connect_with(options).await.expect("a file");
@@ -62,7 +63,30 @@ async fn a_queue_is_shown_paused_and_let_go_on() {
     assert_eq!(ask(&app, Method::POST, &mail, pause.clone()).await.0, 200);
     assert_eq!(jobs.claim(&claim).await.expect("it claims").len(), 0, "it is paused");
     assert_eq!(ask(&app, Method::POST, &mail, json!({ "action": "resume" })).await.0, 200);
-    assert_eq!(jobs.claim(&claim).await.expect("it claims").len(), 1, "it goes on");
+    let claimed = jobs.claim(&claim).await.expect("it claims");
+    assert_eq!(claimed.len(), 1, "it goes on");
+
+    let (status, all) = ask(&app, Method::GET, JOBS, Value::Null).await;
+    assert_eq!((status, all["jobs"].as_array().map(Vec::len)), (200, Some(2)), "{all}");
+    assert!(all["jobs"][0].get("payload").is_none(), "what is in them is nobody else's");
+    let leased = format!("{JOBS}?queue=mail&state=leased&limit=9");
+    let (_, leased) = ask(&app, Method::GET, &leased, Value::Null).await;
+    let shown = &leased["jobs"][0];
+    assert_eq!((&shown["id"], &shown["pool"]), (&json!(claimed[0].lease.job.0), &json!("main")));
+    assert_eq!(
+        ask(&app, Method::GET, &format!("{JOBS}?queue=nothing"), Value::Null).await.1,
+        json!({ "jobs": [] })
+    );
+    for wrong in ["state=sleeping", "limit=many", "sate=done"] {
+        let (status, refused) = ask(&app, Method::GET, &format!("{JOBS}?{wrong}"), Value::Null).await;
+        assert_eq!((status, &refused["code"]), (422, &json!("invalid")), "{refused}");
+    }
+
+    let later = NewJob { delay: Duration::from_secs(60), ..NewJob::new("mail", *b"{}") };
+    jobs.accept(vec![later]).await.expect("it is accepted");
+    assert_eq!(ask(&app, Method::POST, &mail, json!({ "action": "drain" })).await.0, 200);
+    let claim = Claim { limit: 9, ..claim };
+    assert_eq!(jobs.claim(&claim).await.expect("it claims").len(), 2, "nothing waits for its time");
     assert_eq!(ask(&app, Method::POST, &format!("{QUEUES}/nothing"), pause).await.0, 404);
 
     heal.shutdown().await;

@@ -29,6 +29,27 @@ async fn postgresql_keeps_what_durable_jobs_promise() {
 }
 
 #[tokio::test]
+async fn what_takes_down_whoever_works_on_it_is_given_up() {
+    let Some(server) = server() else { return };
+    let database = server.database().await;
+    durable::what_takes_down_whoever_works_on_it_is_given_up(&pool(database.options()).await).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_drained_waits_for_nothing() {
+    let Some(server) = server() else { return };
+    let database = server.database().await;
+    durable::a_queue_that_is_drained_waits_for_nothing(&pool(database.options()).await).await;
+}
+
+#[tokio::test]
+async fn what_was_asked_for_is_written_before_it_rests() {
+    let Some(server) = server() else { return };
+    let database = server.database().await;
+    durable::what_was_asked_for_is_written_before_it_rests(&pool(database.options()).await).await;
+}
+
+#[tokio::test]
 async fn whatever_happens_the_books_balance() {
     let Some(server) = server() else { return };
     let database = server.database().await;
