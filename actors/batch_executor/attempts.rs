@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use super::journal::{Claimed, End};
-use crate::{backoff::Backoff, error_class::ErrorClass};
+use super::{
+    journal::{Claimed, End},
+    policy::Tenure,
+};
+use crate::backoff::Backoff;
 
 /// How often a job is tried, and how long after each failure.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -12,39 +15,18 @@ pub struct Attempts {
     pub most: u32,
     /// The waits between them. Default 1 s, twice as long each time, at most 5 minutes.
     pub waits: Backoff,
-    /// A job whose leases ended without a word so often is dead: it takes down whoever works on it. Default 20.
-    pub most_losses: u32,
 }
 
 impl Attempts {
-    /// How the lease of a job ends whose attempt has failed. What will fail in the same way again is not tried again.
+    /// How the lease of a job ends whose attempt has failed. `poison`: it is the job's own fault, and would fail again; a
+    /// full disk, or a database that takes no writes, is nobody's fault here.
     #[must_use]
-    pub fn failed(&self, job: &Claimed, class: ErrorClass, error: String) -> End {
-        match class {
-            ErrorClass::Permanent => End::Dead { error },
-            ErrorClass::Transient
-            | ErrorClass::Interrupted
-            | ErrorClass::Timeout
-            | ErrorClass::Overload
-            | ErrorClass::Shutdown
-            | ErrorClass::Unknown => {
-                if job.failures.saturating_add(1) >= self.most {
-                    return End::Dead { error };
-                }
-                End::Retry { after: self.waits.delay(job.failures), error }
-            }
+    pub fn failed(&self, job: &Claimed, poison: bool, error: String) -> End {
+        if poison || job.failures.saturating_add(1) >= self.most {
+            End::Dead { error }
+        } else {
+            End::Retry { after: self.waits.delay(job.failures), error }
         }
-    }
-
-    /// How the lease of a job ends that nobody is to work on any more; `None`, if somebody may.
-    #[must_use]
-    pub fn lost(&self, job: &Claimed) -> Option<End> {
-        (job.losses >= self.most_losses.max(1)).then(|| End::Dead {
-            error: format!(
-                "its lease ended without a word {} times: whoever works on it crashes, or hangs",
-                job.losses
-            ),
-        })
     }
 }
 
@@ -52,7 +34,21 @@ impl Default for Attempts {
     fn default() -> Self {
         let waits =
             Backoff { initial: Duration::from_secs(1), factor: 2.0, max: Duration::from_secs(5 * 60) };
-        Self { most: 10, waits, most_losses: 20 }
+        Self { most: 10, waits }
+    }
+}
+
+impl Tenure {
+    /// How the lease of a job ends that nobody is to work on any more, because it takes down whoever does; `None`, if
+    /// somebody may.
+    #[must_use]
+    pub fn lost(&self, job: &Claimed) -> Option<End> {
+        (job.losses >= self.max_losses.max(1)).then(|| End::Dead {
+            error: format!(
+                "its lease ended without a word {} times: whoever works on it crashes, or hangs",
+                job.losses
+            ),
+        })
     }
 }
 
@@ -81,8 +77,7 @@ mod tests {
     #[test]
     fn waits_grow_until_it_is_dead_with_its_error() {
         let attempts = Attempts::default();
-        let ends: Vec<_> =
-            (0..10).map(|n| attempts.failed(&job(n, 0), ErrorClass::Unknown, "no".into())).collect();
+        let ends: Vec<_> = (0..10).map(|n| attempts.failed(&job(n, 0), false, "no".into())).collect();
         let waits: Vec<_> = ends
             .iter()
             .filter_map(|end| if let End::Retry { after, .. } = end { Some(after.as_secs()) } else { None })
@@ -92,16 +87,16 @@ mod tests {
     }
 
     #[test]
-    fn what_will_fail_again_is_not_tried_again() {
-        let end = Attempts::default().failed(&job(0, 0), ErrorClass::Permanent, "no such column".into());
+    fn poison_is_not_tried_again() {
+        let end = Attempts::default().failed(&job(0, 0), true, "no such column".into());
         assert_eq!(end, End::Dead { error: "no such column".into() });
     }
 
     #[test]
     fn a_job_that_takes_down_whoever_works_on_it_is_dead_in_the_end() {
-        let attempts = Attempts { most_losses: 3, ..Attempts::default() };
-        assert_eq!([0, 1, 2].map(|losses| attempts.lost(&job(0, losses))), [None, None, None]);
-        let Some(End::Dead { error }) = attempts.lost(&job(0, 3)) else { panic!("it goes on") };
+        let tenure = Tenure { max_losses: 3, ..Tenure::default() };
+        assert_eq!([0, 1, 2].map(|losses| tenure.lost(&job(0, losses))), [None, None, None]);
+        let Some(End::Dead { error }) = tenure.lost(&job(0, 3)) else { panic!("it goes on") };
         assert!(error.contains("3 times"), "{error}");
     }
 }

@@ -42,7 +42,7 @@ pub trait Journal: Send + Sync + 'static {
 
     /// Leases jobs that are due, the most urgent first. None, if there is nothing to do, or if only another process may
     /// work on what this journal keeps. A job whose leases ended without a word
-    /// [too often](super::Attempts::most_losses) is not among them: it is dead, with that as its error.
+    /// [too often](super::Tenure::max_losses) is not among them: it is dead, with that as its error.
     fn claim<'a>(&'a self, claim: &'a Claim<'a>) -> BoxFuture<'a, Result<Vec<Claimed>, JournalError>>;
 
     /// Leases end `ttl` from now instead. The answers are in the order of `leases`.

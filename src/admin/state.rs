@@ -18,6 +18,7 @@ use super::{access::Access, probes::Health, snapshot::Reading};
 type Ask<T> = Arc<dyn Fn() -> T + Send + Sync>;
 type AskAbout<A, T> = Arc<dyn Fn(&A) -> T + Send + Sync>;
 type Do<A, T> = Arc<dyn Fn(A) -> T + Send + Sync>;
+type JobsFound = Result<Vec<(Name, Job)>, Trouble>;
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Handles to the parts that the admin surface shows and acts on. Every field is needed; none that shows
@@ -43,7 +44,7 @@ pub struct State {
     /// Does what an operator asks of a queue. This writes into its database, and may wait for that.
     pub operate_queue: Do<QueueOrder, Pending<Result<(), NotOrdered>>>,
     /// Looks for jobs, in their databases; each with the pool whose database it is in.
-    pub jobs: Do<JobsWanted, Pending<Result<Vec<(Name, Job)>, Trouble>>>,
+    pub jobs: Do<JobsWanted, Pending<JobsFound>>,
     /// Does what an operator asks of the circuit of this name, and tells what it shows then.
     pub operate: Do<(Name, Command), Result<Circuit, NotOperated>>,
     /// The metrics as text, after this reading; `None` if they are the host's to show.

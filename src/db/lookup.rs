@@ -63,6 +63,9 @@ impl<DB: Backend> HealPool<DB> {
     /// A way to ask for rows by key, one at a time, of which those that wait at the same time are asked for by one
     /// query: `load` is given their keys, each once, and gives back what there is, each with its key. `name` is what
     /// the query is called; keep the lookup where it is used, clones are the same.
+    ///
+    /// It is of this pool, as its rows are: its connections, its gate, its batch size (10 keys, 50 under pressure). A
+    /// runtime may have several pools, of several databases, so it is no method of [`Heal`](crate::Heal).
     pub fn lookup<K, V, F>(&self, name: impl Into<Name>, load: F) -> Lookup<DB, K, V>
     where
         F: for<'c> Fn(&'c mut DB::Connection, Vec<K>) -> BoxFuture<'c, Result<Vec<(K, V)>, sqlx::Error>>

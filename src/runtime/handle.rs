@@ -33,8 +33,8 @@ use super::{
 };
 use crate::{
     admin::{
-        self, Health, JobsWanted, ModeChange, NotOperated, NotOrdered, NotRestarted, QueueAction,
-        QueueOrder, Reading,
+        self, Health, JobsWanted, ModeChange, NotOperated, NotOrdered, NotRestarted, QueueAction, QueueOrder,
+        Reading,
     },
     batch::Batch,
     config::Metrics,

@@ -10,7 +10,7 @@ use std::{
 use futures_core::future::BoxFuture;
 use selfheal_actors::{
     batch_executor::{
-        Attempts,
+        Tenure,
         journal::{
             Accepted, Claim, Claimed, End, Fence, Job, JobId, Journal, JournalError, Lease, MAX_PAYLOAD,
             NewJob, Progress, Settle, State,
@@ -50,7 +50,7 @@ pub(super) struct Parts<DB: Dialect> {
     listener: OnceLock<Option<Listener>>,
     options: ConnectOptionsOf<DB>,
     runtime: Handle,
-    attempts: Attempts,
+    tenure: Tenure,
 }
 
 impl<DB: Dialect> Jobs<DB> {
@@ -58,12 +58,13 @@ impl<DB: Dialect> Jobs<DB> {
     /// Must be called on a tokio runtime: its connections live there.
     #[must_use]
     pub fn of(pool: &HealPool<DB>) -> Self {
-        Self::with(pool, Attempts::default())
+        Self::with(pool, Tenure::default())
     }
 
-    /// The same, with another bound for jobs that take down whoever works on them.
+    /// The same, with another bound for jobs that take down whoever works on them ([`Tenure::max_losses`]); for how long
+    /// a job is leased is said by whoever claims it.
     #[must_use]
-    pub fn with(pool: &HealPool<DB>, attempts: Attempts) -> Self {
+    pub fn with(pool: &HealPool<DB>, tenure: Tenure) -> Self {
         let options = pool.unguarded().connect_options();
         let (lock, runtime) = (Lock::new(DB::lock_file(&options)), Handle::current());
         let options = (*options).clone();
@@ -71,7 +72,7 @@ impl<DB: Dialect> Jobs<DB> {
         let works = writer();
         let accepts = if DB::WRITERS > 1 { writer() } else { works.clone() };
         let (bells, listener) = (Arc::default(), OnceLock::new());
-        Self(Arc::new(Parts { accepts, works, bells, lock, listener, options, runtime, attempts }))
+        Self(Arc::new(Parts { accepts, works, bells, lock, listener, options, runtime, tenure }))
     }
 
     /// Sees to it that the tables are there.
@@ -162,21 +163,24 @@ impl<DB: Dialect> Jobs<DB> {
     }
 
     /// Jobs that take down whoever works on them are over; gives back the others.
-    async fn bury(&self, claimed: Vec<Claimed>) -> Result<Vec<Claimed>, JournalError> {
+    async fn bury(&self, claimed: Vec<Claimed>) -> Vec<Claimed> {
         let (mut living, mut lost) = (Vec::with_capacity(claimed.len()), Vec::new());
         for job in claimed {
-            match self.0.attempts.lost(&job) {
+            match self.0.tenure.lost(&job) {
                 None => living.push(job),
                 Some(end) => {
-                    tracing::error!(target: "selfheal", job = %job.lease.job, queue = %job.queue, losses = job.losses, "A job is given up: whoever works on it crashes, or hangs");
+                    tracing::error!(target: "selfheal", job = %job.lease.job, queue = %job.queue, losses = job.losses, "A job takes down whoever works on it, and is given up");
                     lost.push(Settle { lease: job.lease, end });
                 }
             }
         }
-        if !lost.is_empty() {
-            self.0.works.settle(lost).await?;
+        if !lost.is_empty()
+            && let Err(error) = self.0.works.settle(lost).await
+        {
+            // Their leases will end; then it is said again.
+            tracing::warn!(target: "selfheal", %error, "Jobs that are given up could not be ended");
         }
-        Ok(living)
+        living
     }
 
     /// Waits until all is written that was asked for. Nothing may be asked for meanwhile that is to be waited for, too.
@@ -234,7 +238,10 @@ impl<DB: Dialect> Journal for Jobs<DB> {
                 });
                 let claimed = claim.await?;
                 let all = claimed.len();
-                let living = self.bury(claimed).await?;
+                let living = self.bury(claimed).await;
+                if !living.is_empty() {
+                    self.0.bells.found();
+                }
                 if !living.is_empty() || all == 0 {
                     return Ok(living);
                 }

@@ -74,8 +74,13 @@ impl Bells {
         let quiet = if soon.is_ok() { 0 } else { self.quiet.fetch_add(1, Ordering::Relaxed) };
         let within = SOON.saturating_mul(1 << quiet.min(16)).min(ROUND);
         if tokio::time::timeout(within, any).await.is_ok() {
-            self.quiet.store(0, Ordering::Relaxed);
+            self.found();
         }
+    }
+
+    /// A look has found something: there may soon be more.
+    pub(super) fn found(&self) {
+        self.quiet.store(0, Ordering::Relaxed);
     }
 
     /// Jobs have come to a queue that somebody else names. Nobody waits for one that has no bell.

@@ -1,5 +1,6 @@
 //! What durable jobs promise, asked of both databases.
 
+pub(crate) mod before;
 pub(crate) mod kills;
 pub(crate) mod siege;
 
@@ -8,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use selfheal::{
     HealPool,
     batch_executor::{
-        Attempts,
+        Tenure,
         journal::{
             Accepted, Claim, Claimed, Counts, End, Fence, JobId, Journal, Key, KeyUntil, Lease, NewJob,
             Progress, Settle, State, Trouble,
@@ -29,6 +30,11 @@ pub(crate) fn job(queue: &str) -> NewJob {
 
 pub(crate) fn keyed(queue: &str, key: &str, until: KeyUntil) -> NewJob {
     NewJob { key: Some(Key { text: key.into(), until }), ..job(queue) }
+}
+
+/// One that is not due for a minute.
+pub(crate) fn later(queue: &str) -> NewJob {
+    NewJob { delay: MINUTE, ..job(queue) }
 }
 
 pub(crate) async fn accept<DB: Dialect>(jobs: &Jobs<DB>, new: Vec<NewJob>) -> Vec<Accepted> {
@@ -263,7 +269,7 @@ async fn who_waits_is_woken<DB: Dialect>(jobs: &Jobs<DB>) {
 
 /// Whoever works on it dies, again and again: in the end it is over, with that as its error, and nobody is given it.
 pub(crate) async fn what_takes_down_whoever_works_on_it_is_given_up<DB: Dialect>(pool: &HealPool<DB>) {
-    let jobs = Jobs::with(pool, Attempts { most_losses: 3, ..Attempts::default() });
+    let jobs = Jobs::with(pool, Tenure { max_losses: 3, ..Tenure::default() });
     let id = accept(&jobs, vec![NewJob { keep: MINUTE, ..job("deadly") }]).await[0].id;
     let mut tokens = Vec::new();
     let over = loop {
@@ -291,8 +297,7 @@ pub(crate) async fn what_takes_down_whoever_works_on_it_is_given_up<DB: Dialect>
 /// An operator does not wait for what waits for its time.
 pub(crate) async fn a_queue_that_is_drained_waits_for_nothing<DB: Dialect>(pool: &HealPool<DB>) {
     let (jobs, queue) = (Jobs::of(pool), Name::from("late"));
-    let later = NewJob { delay: MINUTE, ..job("late") };
-    accept(&jobs, vec![later.clone(), later]).await;
+    accept(&jobs, vec![later("late"); 2]).await;
     jobs.pause(&queue, true, "ada".into(), "looking".into()).await.expect("it is paused");
     assert_eq!(claim(&jobs, &["late"], 9, MINUTE).await, []);
     jobs.drain(&queue, "ada".into(), "seen".into()).await.expect("it is drained");

@@ -114,6 +114,7 @@ impl<DB: Dialect> Siege<DB> {
     }
 
     /// All is well again: nothing is in limbo, and what was acknowledged is done, once. Says how many were.
+    #[expect(clippy::print_stdout, reason = "figures are to be seen")]
     pub(crate) async fn end(mut self, effects: impl AsyncFn() -> Vec<i64>) -> usize {
         self.running.shutdown().await;
         let left = async {

@@ -5,12 +5,12 @@ use std::{path::PathBuf, time::Duration};
 use futures_core::future::BoxFuture;
 use selfheal::{
     SqliteHealPool,
-    batch_executor::journal::{Fence, Journal, Settle, Trouble},
+    batch_executor::journal::{Fence, Journal, NewJob, Settle, Trouble},
     store::{Jobs, Schema, migrate, schema, script},
 };
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use crate::durable::{self, accept, books, claim, done, job, kills};
+use crate::durable::{self, accept, books, claim, done, job, kills, siege::Siege};
 
 /// A directory that ends with its test.
 pub(crate) struct Folder(pub(crate) PathBuf);
@@ -22,7 +22,7 @@ impl Folder {
         Self(folder)
     }
 
-    fn options(&self) -> SqliteConnectOptions {
+    pub(crate) fn options(&self) -> SqliteConnectOptions {
         SqliteConnectOptions::new().filename(self.0.join("jobs.db")).create_if_missing(true)
     }
 
@@ -140,6 +140,74 @@ async fn a_database_that_cannot_be_written_is_told_and_recovers_by_itself() {
     sqlx::query("rollback").execute(&mut other).await.expect("it lets go");
     accept(&jobs, vec![job("q")]).await;
     assert_eq!(books(&jobs).await, [2, 0, 0, 0], "what was refused is not there");
+}
+
+/// Somebody else writes, again and again, for longer than anybody waits.
+#[tokio::test]
+async fn a_file_that_others_hold_loses_and_doubles_nothing() {
+    let folder = Folder::new("siege");
+    let pool = folder.pool().await;
+    sqlx::query("create table effects (item integer)").execute(&pool).await.expect("a table");
+    let siege = Siege::begin(&pool, effect).await;
+    siege.more(20).await;
+    for _ in 0..3 {
+        let mut other = SqliteConnection::connect_with(&folder.options()).await.expect("it opens");
+        sqlx::query("begin immediate").execute(&mut other).await.expect("its turn comes");
+        siege.troubled().await;
+        sqlx::query("rollback").execute(&mut other).await.expect("it lets go");
+        siege.more(20).await;
+    }
+    let effects =
+        async || sqlx::query_scalar("select item from effects").fetch_all(&pool).await.expect("a list");
+    siege.end(effects).await;
+}
+
+/// A file that may not grow takes no more jobs, and takes some again when others are done.
+#[tokio::test]
+async fn a_file_that_is_full_is_told_and_recovers_by_itself() {
+    let folder = Folder::new("full");
+    let options = folder.options().pragma("max_page_count", "64");
+    let pool = SqliteHealPool::builder().max(1).connect_with(options).await.expect("it opens");
+    let jobs = Jobs::of(&pool);
+    let big = || NewJob::new("q", vec![b'x'; 2_000]);
+    let mut accepted = 0;
+    let error = loop {
+        match jobs.accept(vec![big(); 5]).await {
+            Ok(five) => accepted += five.len() as u64,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.trouble, Trouble::Full, "{error}");
+    assert_eq!(books(&jobs).await, [accepted, 0, 0, 0], "all that was acknowledged, and nothing else");
+    for claimed in claim(&jobs, &["q"], 20, Duration::from_secs(60)).await {
+        assert_eq!(durable::settle(&jobs, claimed.lease, done()).await, Fence::Held);
+    }
+    accept(&jobs, vec![big(); 5]).await;
+}
+
+#[tokio::test]
+async fn a_file_that_takes_no_writes_is_told_so() {
+    let folder = Folder::new("read-only");
+    Jobs::of(&folder.pool().await).ready().await.expect("tables");
+    let options = folder.options().create_if_missing(false).read_only(true);
+    let pool = SqliteHealPool::builder().max(1).connect_with(options).await.expect("it opens");
+    let error = Jobs::of(&pool).accept(vec![job("q")]).await.expect_err("it cannot be written");
+    assert_eq!(error.trouble, Trouble::ReadOnly, "{error}");
+}
+
+/// The folder is away, as a disk that is not mounted is, and comes back.
+#[tokio::test]
+async fn a_file_that_cannot_be_reached_is_told_and_recovers_by_itself() {
+    let folder = Folder::new("away");
+    let pool = folder.pool().await;
+    let jobs = Jobs::of(&pool);
+    let away = folder.0.with_extension("away");
+    std::fs::rename(&folder.0, &away).expect("it is away");
+    let error = jobs.accept(vec![job("q")]).await.expect_err("it is not there");
+    assert_eq!(error.trouble, Trouble::Down, "{error}");
+    std::fs::rename(&away, &folder.0).expect("it is back");
+    accept(&jobs, vec![job("q")]).await;
+    assert_eq!(books(&jobs).await, [1, 0, 0, 0]);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@
 mod admin;
 mod api_drill;
 mod api_errors;
+mod before;
 mod config;
 #[path = "../durable/mod.rs"]
 mod durable;

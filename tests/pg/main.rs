@@ -7,6 +7,7 @@
     reason = "a broken expectation is how a test fails, and figures are to be seen"
 )]
 
+mod before;
 mod culprits;
 mod drill;
 #[path = "../durable/mod.rs"]
@@ -15,13 +16,14 @@ mod failover;
 mod faults;
 #[path = "../guarded/mod.rs"]
 mod guarded;
+mod heard;
 mod jobs;
 mod keeper;
 mod kills;
 mod long_operation;
+mod lookup;
 #[path = "../operations/mod.rs"]
 mod operations;
-mod lookup;
 mod pool;
 mod proxy;
 mod server;
