@@ -1,7 +1,8 @@
 //! Threads at one circuit, in every interleaving (loom) or in very many (shuttle). `.ci/models` runs these.
 //!
 //! Each model is a small race whose end is checked against everything that some order of its steps could have
-//! given. `SELFHEAL_SCHEDULES` says how many interleavings shuttle draws of each; its seed is printed on failure.
+//! given. `SELFHEAL_PREEMPTIONS` says how many switches that no thread asked for loom tries in one interleaving;
+//! `SELFHEAL_SCHEDULES` how many interleavings shuttle draws of each, and its seed is printed on failure.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,15 +24,19 @@ const FAILURE: Outcome = Outcome::Failure;
 #[cfg(selfheal_model = "loom")]
 fn model(race: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(asked("SELFHEAL_PREEMPTIONS").unwrap_or(3));
     builder.check(race);
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test is told how long to look by the environment")]
+fn asked(name: &str) -> Option<usize> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 /// Runs a model in very many interleavings: half of them drawn evenly, half such that few switches matter.
 #[cfg(selfheal_model = "shuttle")]
-#[expect(clippy::disallowed_methods, reason = "a test is told how long to look by the environment")]
 fn model(race: impl Fn() + Send + Sync + 'static) {
-    let count = std::env::var("SELFHEAL_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
+    let count = asked("SELFHEAL_SCHEDULES").unwrap_or(20_000);
     let race = Arc::new(race);
     let again = Arc::clone(&race);
     shuttle::check_random(move || race(), count / 2);
