@@ -211,6 +211,42 @@ fn the_runtime_has_a_tree_of_its_own() {
 }
 
 #[test]
+fn each_configured_path_has_an_actor_of_its_circuit_with_a_budget_of_its_own() {
+    let text = r#"
+        [supervision]
+        max_restarts = 1
+        [[endpoints]]
+        path = "/api/a"
+        [[endpoints]]
+        path = "/api/b"
+        [[endpoints]]
+        path = "/api/a"
+        method = "POST"
+    "#;
+    let config = Config::load(&Source::text("selfheal.toml", text)).expect("it is valid");
+    let trace = r#"{"at_ms":1,"exit":"breaker:/api/a","reason":"panic"}
+{"at_ms":2,"exit":"breakers/breaker:/api/b","reason":"error"}
+{"at_ms":3,"exit":"breaker:/api/a","reason":"panic"}
+{"at_ms":4,"call":"/api/a","outcome":"success"}
+{"at_ms":4,"expect_tree":"breakers"}
+{"at_ms":4,"expect_tree":"root"}"#;
+    let mut output = Vec::new();
+    run(Setup::from(&config), trace.as_bytes(), &mut output, 0).expect("the trace can be played");
+    let output = String::from_utf8(output).expect("JSON is UTF-8");
+    let expected = r#"{"at_ms":1,"event":"stop","child":"breaker:/api/a","supervisor":"breakers","reason":"panic"}
+{"at_ms":1,"event":"restart","child":"breaker:/api/a","supervisor":"breakers","after_ms":0,"restarts":1}
+{"at_ms":2,"event":"stop","child":"breaker:/api/b","supervisor":"breakers","reason":"error"}
+{"at_ms":2,"event":"restart","child":"breaker:/api/b","supervisor":"breakers","after_ms":0,"restarts":1}
+{"at_ms":3,"event":"stop","child":"breaker:/api/a","supervisor":"breakers","reason":"panic"}
+{"at_ms":3,"event":"given_up","child":"breaker:/api/a","supervisor":"breakers"}
+{"at_ms":4,"call":"/api/a","admitted":true}
+{"at_ms":4,"supervisor":"breakers","state":"running","reason":null,"running":["breaker:/api/b"],"specs":["breaker:/api/a","breaker:/api/b"],"starts":{"breaker:/api/a":2,"breaker:/api/b":2}}
+{"at_ms":4,"supervisor":"root","state":"running","reason":null,"running":["alert","pools","breakers"],"specs":["alert","pools","breakers"],"starts":{"alert":1,"pools":1,"breakers":1}}
+"#;
+    assert_eq!(output, expected);
+}
+
+#[test]
 fn a_line_that_cannot_be_played_is_named_with_its_key_and_a_way_out() {
     for (trace, says) in [
         ("{\"at_ms\":1,\"tick\":true}\nnonsense", "line 2: it is not one JSON object"),

@@ -5,7 +5,7 @@ use std::{collections::HashSet, fmt};
 use selfheal_actors::{
     clock::Tick,
     signal::{Exit, Name},
-    supervisor::{self, ChildPolicy, ChildState, Policy, Refused, Restart, Verb},
+    supervisor::{self, ChildPolicy, ChildState, Policy, Refused, Verb},
 };
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -298,13 +298,27 @@ fn circle(trees: &[Tree], below: &HashSet<&Name>) -> Result<(), Invalid> {
     }
 }
 
-/// The runtime's own tree: `root { alert, pools { pool-monitor:NAME … } }`.
+/// The runtime's own tree: `root { alert, pools { pool-monitor:NAME … }, breakers { breaker:ENDPOINT … } }`, the last
+/// where endpoints are configured. A circuit goes on without its actor, so an `exit` of one changes no call's answer.
 fn own(setup: &Setup) -> Vec<Tree> {
-    let worker = |name: String| TreeChild::worker(ChildPolicy::new(name, Restart::Permanent));
-    let tree = |name: &str, children| Tree { name: name.into(), policy: setup.supervision, children };
-    let pools = TreeChild::supervisor(ChildPolicy::permanent("pools"), "pools");
-    vec![
-        tree("root", vec![worker("alert".into()), pools]),
-        tree("pools", setup.pools.iter().map(|pool| worker(format!("pool-monitor:{}", pool.name))).collect()),
-    ]
+    let policy = setup.supervision;
+    let worker = |name: String| TreeChild::worker(ChildPolicy::permanent(name));
+    let below = |name: &str| TreeChild::supervisor(ChildPolicy::permanent(name), name);
+    let tree = |name: &str, children| Tree { name: name.into(), policy, children };
+    let pools = setup.pools.iter().map(|pool| worker(format!("pool-monitor:{}", pool.name)));
+    let mut root = vec![worker("alert".into()), below("pools")];
+    let mut trees = vec![tree("pools", pools.collect())];
+    // One actor a path, with a budget of its own: one that keeps failing does not take down the others.
+    let mut paths = HashSet::new();
+    let named = setup.circuits.endpoints.iter().filter(|endpoint| paths.insert(&endpoint.path));
+    let breakers: Vec<_> = named
+        .map(|endpoint| ChildPolicy::permanent(format!("breaker:{}", endpoint.path)))
+        .map(|child| TreeChild::worker(child.budget(policy.max_restarts, policy.within)))
+        .collect();
+    if !breakers.is_empty() {
+        root.push(below("breakers"));
+        trees.push(tree("breakers", breakers));
+    }
+    trees.insert(0, tree("root", root));
+    trees
 }
