@@ -397,7 +397,7 @@ impl fmt::Display for Line {
                 write!(f, "{} operation detected: {} items", titled(operation), grouped(*items))
             }
             Self::TooLong { estimate, deadline } => {
-                write!(f, "Estimated time: {} (exceeds {deadline:?} timeout)", seconds(*estimate))
+                write!(f, "Estimated time: {} (exceeds {} timeout)", seconds(*estimate), whole(*deadline))
             }
             Self::AutoBatching { batch } => write!(f, "Auto-batching to {batch} items per batch"),
             Self::Batch(event) => batch(event, f),
@@ -430,6 +430,15 @@ fn batch(event: &BatchEvent, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 
 fn seconds(span: Duration) -> String {
     format!("{:.2}s", span.as_secs_f64())
+}
+
+/// What is left of ten seconds when a request has come so far is ten seconds.
+fn whole(span: Duration) -> String {
+    if span < Duration::from_secs(1) {
+        format!("{span:.0?}")
+    } else {
+        format!("{:.0}s", span.as_secs_f64().ceil())
+    }
 }
 
 /// "Spam capture" for "spam-capture".

@@ -52,8 +52,7 @@ pub struct Config {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "value::transitions")]
     pub transitions: BTreeMap<String, Transitions>,
-    /// One table for each long operation, under the name that it has in the code. Only `selfheal simulate` reads
-    /// them yet.
+    /// One table for each long operation, under the name that it has in the code.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub batches: BTreeMap<String, Batch>,
     /// How the runtime restarts its own actors.

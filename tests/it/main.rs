@@ -40,6 +40,7 @@ mod supervision;
 mod supervision_under_load;
 mod support;
 mod tidy;
+mod timeout_drill;
 mod transitions_drill;
 mod traps;
 mod upstream;

@@ -72,6 +72,20 @@ async fn api_calls_fail_and_on_a_real_server_too_every_caller_sees_data() {
     assert!(passed);
 }
 
+#[tokio::test]
+async fn a_click_that_takes_too_long_is_answered_in_time_and_done_once() {
+    let Some(server) = server() else { return };
+    let database = server.database().await;
+    let (passed, figures) = drill(&database, &["timeout"]).await;
+    let (without, with) = (&figures["without"], &figures["with"]);
+    assert_eq!(without["clicks"][0]["json"], false, "{without}");
+    assert!(without["after_first"].as_i64() < Some(1_418), "{without}");
+    assert_eq!((&with["done"], &with["doubled"], &with["overruns"]), (&1_418.into(), &0.into(), &0.0.into()));
+    assert_eq!(with["batches"].as_array().map(Vec::len), Some(15), "{with}");
+    assert_eq!((&figures["missed"], &figures["passed"]), (&serde_json::json!([]), &true.into()), "{figures}");
+    assert!(passed);
+}
+
 /// Also when one of the writers goes past the service, to a database that holds to the table itself.
 #[tokio::test]
 async fn no_status_is_ever_invalid_whoever_writes() {

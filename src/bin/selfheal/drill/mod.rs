@@ -16,6 +16,9 @@ mod processes;
 mod service;
 mod story;
 mod timeline;
+mod timeout;
+mod timeout_figures;
+mod timeout_story;
 mod transitions;
 mod transitions_figures;
 mod transitions_lab;
@@ -81,6 +84,8 @@ impl From<Mode> for level::Mode {
 enum Incident {
     /// Ten users open a dashboard of 160 queries each, on a pool of 100 connections.
     Pool,
+    /// A capture of 1,418 messages takes longer than a reply may take.
+    Timeout,
     /// A capture of spam asks for changes of status that are not allowed, and eight writers race.
     Transitions,
     /// API calls fail: too many clients, a timeout, a page instead of JSON, a bare 500.
@@ -97,12 +102,14 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let passed = match args.incident {
         Incident::Pool | Incident::All if args.processes > 1 => runtime.block_on(share_server(args))?,
         Incident::Pool => runtime.block_on(replay_pool(args, &setting))?,
+        Incident::Timeout => runtime.block_on(replay_timeout(args, &setting))?,
         Incident::Transitions => runtime.block_on(replay_transitions(args, &setting))?,
         Incident::Api => runtime.block_on(replay_api(args, &setting))?,
         Incident::All => {
             let pool = runtime.block_on(replay_pool(args, &setting))?;
+            let timeout = runtime.block_on(replay_timeout(args, &setting))?;
             let transitions = runtime.block_on(replay_transitions(args, &setting))?;
-            runtime.block_on(replay_api(args, &setting))? && pool && transitions
+            runtime.block_on(replay_api(args, &setting))? && pool && timeout && transitions
         }
     };
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -112,6 +119,13 @@ async fn replay_api(args: &Args, setting: &pool::Setting) -> Result<bool, Box<dy
     let told =
         in_lab(args.database_url.as_deref(), async |lab: &mut Lab| api::replay(lab, setting).await).await?;
     say(args, &told.figures, || api_story::tell(&told))?;
+    Ok(told.figures.passed)
+}
+
+async fn replay_timeout(args: &Args, setting: &pool::Setting) -> Result<bool, Box<dyn Error>> {
+    let drill = async |lab: &mut Lab| timeout::replay(lab, setting).await;
+    let told = in_lab(args.database_url.as_deref(), drill).await?;
+    say(args, &told.figures, || timeout_story::tell(&told))?;
     Ok(told.figures.passed)
 }
 

@@ -1,5 +1,5 @@
-//! What the drill of invalid transitions asks of its database: a thousand messages, and a witness that writes down every
-//! change of a status, whoever makes it.
+//! What the drills of captures ask of their database: some or all messages, and a witness that writes down every change of
+//! a status, whoever makes it.
 
 use sqlx::{AssertSqlSafe, PgConnection, Row as _, SqliteConnection};
 
@@ -52,6 +52,33 @@ impl Lab {
              CREATE TABLE untouched AS SELECT id, status FROM messages;"
         );
         self.script(leave.clone() + SQLITE_WITNESS, leave + POSTGRES_WITNESS).await
+    }
+
+    /// Leaves all messages, with the witness.
+    pub(crate) async fn watch_captures(&mut self) -> Result<(), sqlx::Error> {
+        let keep = "CREATE TABLE untouched AS SELECT id, status FROM messages;".to_owned();
+        self.script(keep.clone() + SQLITE_WITNESS, keep + POSTGRES_WITNESS).await
+    }
+
+    /// Messages that were captured since.
+    pub(crate) async fn captured(&mut self) -> Result<i64, sqlx::Error> {
+        self.number("SELECT count(DISTINCT id) FROM history WHERE becomes = 'SPAM_REVIEW'").await
+    }
+
+    /// Those of them that were more than once.
+    pub(crate) async fn captured_twice(&mut self) -> Result<i64, sqlx::Error> {
+        self.number(
+            "SELECT count(*) FROM (SELECT id FROM history WHERE becomes = 'SPAM_REVIEW' GROUP BY id \
+             HAVING count(*) > 1) AS twice",
+        )
+        .await
+    }
+
+    async fn number(&mut self, sql: &'static str) -> Result<i64, sqlx::Error> {
+        match self.connection() {
+            Connection::Sqlite(connection) => sqlx::query_scalar(sql).fetch_one(connection).await,
+            Connection::Postgres(connection) => sqlx::query_scalar(sql).fetch_one(connection).await,
+        }
     }
 
     /// All messages as they were, and no history.
