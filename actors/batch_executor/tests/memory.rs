@@ -4,13 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures_core::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::*;
 use crate::batch_executor::journal::{
     Accepted, Claim, Claimed, Counts, End, Fence, Job, JobId, Journal, JournalError, Lease, NewJob, Progress,
     Settle, State, Trouble,
 };
+use crate::clock::Clock;
 
 /// Jobs, and whether they can be written down.
 #[derive(Default)]
@@ -29,9 +30,13 @@ struct Kept {
     counts: Counts,
     token: i64,
     /// When it may be claimed: when its lease ends, if it has one.
-    due: Instant,
+    due: Tick,
     failures: u32,
     losses: u32,
+}
+
+fn now() -> Tick {
+    Clock::tokio().now()
 }
 
 impl Memory {
@@ -88,7 +93,7 @@ impl Memory {
 
 impl Kept {
     fn lease(&mut self, id: i64, ttl: Duration) -> Lease {
-        (self.state, self.due) = (State::Leased, Instant::now() + ttl);
+        (self.state, self.due) = (State::Leased, now() + ttl);
         self.token += 1;
         Lease { job: JobId(id), token: self.token }
     }
@@ -111,7 +116,7 @@ impl Journal for Memory {
                 }
                 let id = known.len() as i64 + 1;
                 let counts = Counts { total: new.total, ..Counts::default() };
-                let due = Instant::now() + new.delay;
+                let due = now() + new.delay;
                 let hold = new.hold;
                 let mut kept =
                     Kept { new, state: State::Pending, counts, token: 0, due, failures: 0, losses: 0 };
@@ -127,7 +132,7 @@ impl Journal for Memory {
         Box::pin(async move {
             let mut jobs = self.jobs.lock();
             let due = |job: &Kept| {
-                !job.state.is_over() && job.due <= Instant::now() && claim.queues.contains(&job.new.queue)
+                !job.state.is_over() && job.due <= now() && claim.queues.contains(&job.new.queue)
             };
             let due = jobs.iter_mut().filter(|(_, job)| due(job)).take(claim.limit as usize);
             let claimed = due.map(|(id, job)| {
@@ -153,7 +158,7 @@ impl Journal for Memory {
         leases: &'a [Lease],
         ttl: Duration,
     ) -> BoxFuture<'a, Result<Vec<Fence>, JournalError>> {
-        let prolong = move |lease: &Lease| self.held(*lease, |job| job.due = Instant::now() + ttl);
+        let prolong = move |lease: &Lease| self.held(*lease, |job| job.due = now() + ttl);
         Box::pin(async move { Ok(leases.iter().map(prolong).collect()) })
     }
 
@@ -179,7 +184,7 @@ impl Journal for Memory {
                     End::Retry { after, .. } => (State::Pending, after, true),
                     End::Release { after } => (State::Pending, after, false),
                 };
-                (job.state, job.due) = (state, Instant::now() + after);
+                (job.state, job.due) = (state, now() + after);
                 job.failures += u32::from(failed);
             })
         };
