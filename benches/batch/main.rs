@@ -73,11 +73,13 @@ fn main() -> ExitCode {
 }
 
 async fn measure(rounds: usize) -> Result<(), Box<dyn Error>> {
-    let server = server::server().ok_or("PostgreSQL is needed: install the package `postgresql`")?;
+    let server = server::server().ok_or("PostgreSQL is needed: install the package `postgresql`")?.durable();
     let database = server.alone().await;
     let mut by_hand = PgConnection::connect_with(&database.options()).await?;
     by_hand.execute("create table effects (item int8)").await?;
-    by_hand.execute("create table cursors (id int8 primary key, payload bytea, done int8, over bool)").await?;
+    by_hand
+        .execute("create table cursors (id int8 primary key, payload bytea, done int8, over bool)")
+        .await?;
     let pool = PgHealPool::builder().max(4).connect_with(database.options()).await?;
     let fsync: String = sqlx::query_scalar("show fsync").fetch_one(&mut by_hand).await?;
     let version: String = sqlx::query_scalar("show server_version").fetch_one(&mut by_hand).await?;
@@ -103,7 +105,8 @@ async fn measure(rounds: usize) -> Result<(), Box<dyn Error>> {
                 }
                 Way::Operation => operation(&pool, &items, &clock).await?,
             };
-            let rows: i64 = sqlx::query_scalar("select count(*) from effects").fetch_one(&mut by_hand).await?;
+            let rows: i64 =
+                sqlx::query_scalar("select count(*) from effects").fetch_one(&mut by_hand).await?;
             if rows != ROWS {
                 return Err(format!("{way:?} has written {rows} rows").into());
             }
@@ -129,7 +132,11 @@ async fn measure(rounds: usize) -> Result<(), Box<dyn Error>> {
     }
     println!("{ROWS} rows, in parts of {PART}:\n\n{table}");
     let share = busy.share();
-    println!("The machine was busy for {:.0} %, {:.0} % with this.", share.machine * 100.0, share.own * 100.0);
+    println!(
+        "The machine was busy for {:.0} %, {:.0} % with this.",
+        share.machine * 100.0,
+        share.own * 100.0
+    );
     Ok(())
 }
 
