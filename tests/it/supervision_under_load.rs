@@ -163,7 +163,12 @@ async fn five_hundred_ends_of_actors_under_load_and_no_admission_differs_from_th
     }
     let storm = async {
         for _ in 0..ENDS {
+            let served = seen.served.load(Ordering::Acquire);
             end_one(&heal, &mut random).await;
+            // Actors may be back before any caller has had a turn: there is to be load at each end.
+            while seen.served.load(Ordering::Acquire) == served {
+                tokio::task::yield_now().await;
+            }
         }
     };
     tokio::time::timeout(Duration::from_secs(120), storm).await.expect("nothing hangs");
@@ -178,7 +183,7 @@ async fn five_hundred_ends_of_actors_under_load_and_no_admission_differs_from_th
         "{served} served, {} refused, {decisions} calls decided again",
         seen.refused.load(Ordering::Acquire)
     );
-    assert!(served > u64::from(ENDS), "there was load: {served}");
+    assert!(served >= u64::from(ENDS), "there was load: {served}");
     assert!(decisions as u64 > 3 * served, "each was decided in the gate");
     assert_eq!(seen.critical_refused.load(Ordering::Acquire), 0, "critical work is never refused by a level");
     let stats = gate.stats();
