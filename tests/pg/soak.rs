@@ -72,7 +72,7 @@ const MOST_IN_SHORT: f64 = 4.0 * MIB;
 /// Series that may appear late: a reason that had not come up yet. The attackers' paths and users would add thousands.
 const NEW_SERIES: usize = 16;
 /// Bytes in use that may be more at rest: buffers that one of many threads keeps, a path that is a little longer.
-const MORE_HEAP: usize = 256 * 1024;
+const MORE_HEAP: usize = 512 * 1024;
 const LONG: Duration = Duration::from_secs(30 * 60);
 
 #[test]
