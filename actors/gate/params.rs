@@ -2,7 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::level::Level;
+use crate::{
+    level::Level,
+    signal::{Action, Step},
+};
 
 /// One parameter, as the monitor publishes it. Doing it twice is doing it once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,22 @@ pub enum Change {
     PauseDurable(bool),
     /// Items in a batch.
     Batch(u32),
+}
+
+impl Change {
+    /// What a monitor's action asks of its pool's gate, as it is taken or undone.
+    #[must_use]
+    pub const fn of(action: Action, step: Step) -> Self {
+        let on = matches!(step, Step::Taken);
+        match action {
+            Action::Shed => Self::Shed(on),
+            Action::Batch { from, to } => Self::Batch(if on { to } else { from }),
+            Action::UserLimit { limit } => Self::UserLimit(if on { Some(limit) } else { None }),
+            Action::CriticalOnly => Self::CriticalOnly(on),
+            Action::OmitOptional => Self::OmitOptional(on),
+            Action::PauseDurable => Self::PauseDurable(on),
+        }
+    }
 }
 
 /// The parameters in force, all of one moment.

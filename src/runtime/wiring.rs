@@ -42,7 +42,7 @@ use selfheal_actors::{
     level::{Class, ModeCell},
     mailbox::Mailbox,
     pool_monitor::{self, Monitor, PoolMonitor, Sample},
-    signal::{Action, Name, Signal, Signals, Step},
+    signal::{Name, Signal, Signals},
     supervisor::{ChildPolicy, ChildSpec, Children, Context, NotUp, Policy, SupervisorSpec},
     transition,
 };
@@ -319,7 +319,7 @@ impl Around<'_> {
             signals: self.signals.clone(),
             look: Box::new(move || Some(sample(&look))),
             cancel: Box::new(move |statements| pool.cancel_longest(statements, &host)),
-            apply: Box::new(move |action, step| apply.apply(change(action, step))),
+            apply: Box::new(move |action, step| apply.apply(Change::of(action, step))),
             pressed: Box::new(move || {
                 let gate = pressed.clone();
                 Box::pin(async move { gate.pressure_changed().await })
@@ -340,18 +340,6 @@ fn sample(gate: &Gate) -> Sample {
         waiting_critical: stats.waiting[Class::Critical.index()],
         waiting_since: stats.pressed_since,
         critical_waiting_since: stats.critical_waiting_since,
-    }
-}
-
-const fn change(action: Action, step: Step) -> Change {
-    let on = matches!(step, Step::Taken);
-    match action {
-        Action::Shed => Change::Shed(on),
-        Action::Batch { from, to } => Change::Batch(if on { to } else { from }),
-        Action::UserLimit { limit } => Change::UserLimit(if on { Some(limit) } else { None }),
-        Action::CriticalOnly => Change::CriticalOnly(on),
-        Action::OmitOptional => Change::OmitOptional(on),
-        Action::PauseDurable => Change::PauseDurable(on),
     }
 }
 

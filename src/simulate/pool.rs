@@ -244,20 +244,17 @@ impl Machines {
         effects: &mut Vec<gate::Effect>,
         out: &mut Output,
     ) {
-        let (on, word) = match step {
-            Step::Taken => (true, "taken"),
-            Step::Undone => (false, "undone"),
+        let word = match step {
+            Step::Taken => "taken",
+            Step::Undone => "undone",
         };
-        let (change, value) = match action {
-            Action::Shed => (Change::Shed(on), None),
-            Action::Batch { from, to } => {
-                let size = if on { to } else { from };
-                (Change::Batch(size), Some(size))
+        let change = Change::of(action, step);
+        let value = match change {
+            Change::Batch(size) => Some(size),
+            Change::UserLimit(limit) => limit,
+            Change::Shed(_) | Change::CriticalOnly(_) | Change::OmitOptional(_) | Change::PauseDurable(_) => {
+                None
             }
-            Action::UserLimit { limit } => (Change::UserLimit(on.then_some(limit)), on.then_some(limit)),
-            Action::CriticalOnly => (Change::CriticalOnly(on), None),
-            Action::OmitOptional => (Change::OmitOptional(on), None),
-            Action::PauseDurable => (Change::PauseDurable(on), None),
         };
         out.write(Acted { event: "action", action: action.name(), target: &self.name, step: word, value });
         let pool = Name::clone(&self.name);

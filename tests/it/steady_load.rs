@@ -9,7 +9,7 @@ use selfheal_actors::{
     gate::{self, Answer, Ask, Change, ClaimId, JobId, Work},
     level::Class,
     pool_monitor::{self, Effect, Sample},
-    signal::Action,
+    signal::Step,
 };
 
 /// Connections, and their mean hold; the logarithm of holds deviates by `SIGMA`.
@@ -125,8 +125,8 @@ impl Rig {
             for effect in effects {
                 match effect {
                     Effect::LevelChanged { .. } => self.seen.levels += 1,
-                    Effect::Act(action) => self.gate.apply(change(action, true), now, &mut told),
-                    Effect::Undo(action) => self.gate.apply(change(action, false), now, &mut told),
+                    Effect::Act(action) => self.gate.apply(Change::of(action, Step::Taken), now, &mut told),
+                    Effect::Undo(action) => self.gate.apply(Change::of(action, Step::Undone), now, &mut told),
                     Effect::Peak(_) | Effect::Blind(_) | Effect::Cancel(_) => {}
                 }
             }
@@ -143,17 +143,6 @@ impl Rig {
             waiting_since: self.gate.pressed_since(),
             critical_waiting_since: self.gate.critical_waiting_since(),
         }
-    }
-}
-
-const fn change(action: Action, on: bool) -> Change {
-    match action {
-        Action::Shed => Change::Shed(on),
-        Action::Batch { from, to } => Change::Batch(if on { to } else { from }),
-        Action::UserLimit { limit } => Change::UserLimit(if on { Some(limit) } else { None }),
-        Action::CriticalOnly => Change::CriticalOnly(on),
-        Action::OmitOptional => Change::OmitOptional(on),
-        Action::PauseDurable => Change::PauseDurable(on),
     }
 }
 
