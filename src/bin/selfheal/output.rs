@@ -22,6 +22,15 @@ pub(crate) fn data(text: impl AsRef<[u8]>) -> io::Result<()> {
     stdout.flush()
 }
 
+/// 1,418 for 1418.
+pub(crate) fn grouped(number: u64) -> String {
+    if number < 1_000 {
+        number.to_string()
+    } else {
+        format!("{},{:03}", grouped(number / 1_000), number % 1_000)
+    }
+}
+
 /// Whether to write in colours: to a terminal, and unless `NO_COLOR` is set to anything.
 pub(crate) fn coloured(is_terminal: bool) -> bool {
     is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

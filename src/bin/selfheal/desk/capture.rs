@@ -23,6 +23,7 @@ use super::{
     message::Message,
     store::{Error, Guarded, Plain},
 };
+use crate::output::grouped;
 
 /// What the operation is called, in config, metrics and the database.
 pub(crate) const OPERATION: &str = "spam-capture";
@@ -156,15 +157,6 @@ fn matching(scanned: Vec<(i64, String)>) -> (Vec<i64>, usize) {
     let count = scanned.len();
     let is_spam = |(id, body): (i64, String)| body.starts_with("You have won ").then_some(id);
     (scanned.into_iter().filter_map(is_spam).collect(), count)
-}
-
-/// 1,418 for 1418.
-fn grouped(number: u64) -> String {
-    if number < 1_000 {
-        number.to_string()
-    } else {
-        format!("{},{:03}", grouped(number / 1_000), number % 1_000)
-    }
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use super::{
     api_caller::{Called, Caller},
     api_figures::{Figures, Group, Scenario, With, Without, missed},
+    comparison::Told,
     lab::Lab,
     pool::Setting,
     service::{self, Service},
@@ -57,24 +58,16 @@ const RECOVER_WITHIN: Duration = Duration::from_secs(10);
 const SINGLE: [(&str, &str, Mode); 3] =
     [("timeout", "/api/analytics", Hang), ("html", "/api/reports", Html), ("error", "/api/reports", Fails)];
 
-/// What both runs came to, and what the runtime said in the healed one, in milliseconds from the first call.
-pub(super) struct Told {
-    pub(super) figures: Figures,
-    pub(super) called_without: std::time::SystemTime,
-    pub(super) called_with: std::time::SystemTime,
-    pub(super) said: Vec<(i64, String)>,
-}
-
 /// Both runs, one after the other, on the same database.
-pub(super) async fn replay(lab: &mut Lab, setting: &Setting) -> Result<Told, Box<dyn Error>> {
+pub(super) async fn replay(lab: &mut Lab, setting: &Setting) -> Result<Told<Figures>, Box<dyn Error>> {
     let database = lab.version().await?;
-    let called_without = setting.clock.wall();
+    let began_without = setting.clock.wall();
     let without = without(lab, setting).await?;
-    let called_with = setting.clock.wall();
+    let began_with = setting.clock.wall();
     let (with, said) = with(lab, setting).await?;
     let missed = missed(&without, &with);
-    let figures = Figures { drill: "api", database, without, with, passed: missed.is_empty(), missed };
-    Ok(Told { figures, called_without, called_with, said })
+    let figures = Figures::of("api", database, (without, with), missed);
+    Ok(Told { figures, began_without, began_with, said })
 }
 
 async fn without(lab: &mut Lab, setting: &Setting) -> Result<Without, Box<dyn Error>> {

@@ -2,22 +2,13 @@
 
 use serde::Serialize;
 
-use super::api_caller::Called;
+use super::{api_caller::Called, comparison::Comparison};
 
 /// More than this many calls have to fail before the circuit opens: the rule, not the story.
 const RULE: u64 = 5;
 
 /// A whole drill.
-#[derive(Debug, Serialize)]
-pub(crate) struct Figures {
-    pub(crate) drill: &'static str,
-    pub(crate) database: String,
-    pub(crate) without: Without,
-    pub(crate) with: With,
-    /// The promises that were not kept, in words.
-    pub(crate) missed: Vec<String>,
-    pub(crate) passed: bool,
-}
+pub(crate) type Figures = Comparison<Without, With>;
 
 /// The run of the plain service.
 #[derive(Debug, Serialize)]

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::{
-    api::Told,
     api_caller::Called,
     api_figures::{Figures, Group, Scenario, With, Without},
+    comparison::Told,
     timeline::{Moment, of_the_log, timeline, verdict},
 };
 
@@ -15,15 +15,15 @@ const LINES_TOLD: usize = 40;
 const COLUMN: usize = 46;
 
 /// The whole story.
-pub(super) fn tell(told: &Told) -> String {
+pub(super) fn tell(told: &Told<Figures>) -> String {
     let Figures { database, without, with, missed, .. } = &told.figures;
     let mut text = format!("API calls fail, on {database}\n\nWithout self-healing\n");
-    timeline(&mut text, told.called_without, callers(&without.scenarios));
+    timeline(&mut text, told.began_without, callers(&without.scenarios));
     text.push_str(&format!("\nWith self-healing (mode {})\n", with.mode));
     let mut moments = callers(&with.scenarios);
     moments.extend(of_the_log(&told.said, LINES_TOLD));
     moments.extend(circuit(with));
-    timeline(&mut text, told.called_with, moments);
+    timeline(&mut text, told.began_with, moments);
     text.push('\n');
     outcome(&mut text, without, with);
     text.push('\n');

@@ -7,7 +7,10 @@ use std::{collections::HashMap, time::Duration};
 
 use serde::Serialize;
 
-use super::load::{Fate, LEAD, Route};
+use super::{
+    comparison::Comparison,
+    load::{Fate, LEAD, Route},
+};
 
 /// A dashboard that takes longer has not been seen by its user.
 pub(crate) const DASHBOARD_DEADLINE: Duration = Duration::from_secs(10);
@@ -17,16 +20,7 @@ const BUSY: i64 = 100;
 const ERRORS_LISTED: usize = 5;
 
 /// A whole drill.
-#[derive(Debug, Serialize)]
-pub(crate) struct Figures {
-    pub(crate) drill: &'static str,
-    pub(crate) database: String,
-    pub(crate) without: Without,
-    pub(crate) with: With,
-    /// The promises that were not kept, in words.
-    pub(crate) missed: Vec<String>,
-    pub(crate) passed: bool,
-}
+pub(crate) type Figures = Comparison<Without, With>;
 
 /// Requests of which each had to succeed.
 #[derive(Clone, Copy, Debug, Default, Serialize)]

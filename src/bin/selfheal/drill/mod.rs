@@ -8,6 +8,7 @@ mod api;
 mod api_caller;
 mod api_figures;
 mod api_story;
+mod comparison;
 mod figures;
 mod lab;
 mod load;
@@ -32,7 +33,10 @@ use clap::ValueEnum;
 use selfheal::{clock::Clock, level};
 use serde::Serialize;
 
-use self::lab::Lab;
+use self::{
+    comparison::{Comparison, Told},
+    lab::Lab,
+};
 use crate::{
     log::Ear,
     output::{self, Outcome},
@@ -116,30 +120,29 @@ pub(crate) fn run(args: &Args) -> Outcome {
 }
 
 async fn replay_api(args: &Args, setting: &pool::Setting) -> Result<bool, Box<dyn Error>> {
-    let told =
-        in_lab(args.database_url.as_deref(), async |lab: &mut Lab| api::replay(lab, setting).await).await?;
-    say(args, &told.figures, || api_story::tell(&told))?;
-    Ok(told.figures.passed)
+    replay(args, async |lab: &mut Lab| api::replay(lab, setting).await, api_story::tell).await
 }
 
 async fn replay_timeout(args: &Args, setting: &pool::Setting) -> Result<bool, Box<dyn Error>> {
-    let drill = async |lab: &mut Lab| timeout::replay(lab, setting).await;
-    let told = in_lab(args.database_url.as_deref(), drill).await?;
-    say(args, &told.figures, || timeout_story::tell(&told))?;
-    Ok(told.figures.passed)
+    replay(args, async |lab: &mut Lab| timeout::replay(lab, setting).await, timeout_story::tell).await
 }
 
 async fn replay_transitions(args: &Args, setting: &pool::Setting) -> Result<bool, Box<dyn Error>> {
-    let drill = async |lab: &mut Lab| transitions::replay(lab, setting).await;
-    let told = in_lab(args.database_url.as_deref(), drill).await?;
-    say(args, &told.figures, || transitions_story::tell(&told))?;
-    Ok(told.figures.passed)
+    replay(args, async |lab: &mut Lab| transitions::replay(lab, setting).await, transitions_story::tell).await
 }
 
 async fn replay_pool(args: &Args, setting: &pool::Setting) -> Result<bool, Box<dyn Error>> {
-    let told =
-        in_lab(args.database_url.as_deref(), async |lab: &mut Lab| pool::replay(lab, setting).await).await?;
-    say(args, &told.figures, || story::tell(&told))?;
+    replay(args, async |lab: &mut Lab| pool::replay(lab, setting).await, story::tell).await
+}
+
+/// Replays an incident and tells of it; whether it is passed.
+async fn replay<Without: Serialize, With: Serialize>(
+    args: &Args,
+    drill: impl AsyncFnOnce(&mut Lab) -> Result<Told<Comparison<Without, With>>, Box<dyn Error>>,
+    tell: fn(&Told<Comparison<Without, With>>) -> String,
+) -> Result<bool, Box<dyn Error>> {
+    let told = in_lab(args.database_url.as_deref(), drill).await?;
+    say(args, &told.figures, || tell(&told))?;
     Ok(told.figures.passed)
 }
 

@@ -16,11 +16,11 @@ use selfheal::{
 };
 
 use super::{
+    comparison::Told,
     figures::{self, Callers, Figures, With, Without, from_click, has_failed, is_reduced},
     lab::Lab,
     load::{self, Fate, LEAD},
     service::{self, HOLD, Service},
-    story::Told,
     watch::{Seen, Watch},
 };
 use crate::{
@@ -45,17 +45,17 @@ pub(super) struct Setting {
 }
 
 /// Both runs, one after the other, on the same database.
-pub(super) async fn replay(lab: &mut Lab, setting: &Setting) -> Result<Told, Box<dyn Error>> {
+pub(super) async fn replay(lab: &mut Lab, setting: &Setting) -> Result<Told<Figures>, Box<dyn Error>> {
     let clicked = || setting.clock.wall() + LEAD;
     let database = lab.version().await?;
-    let clicked_without = clicked();
+    let began_without = clicked();
     let without = without(lab, setting).await?;
     lab.wipe().await?;
-    let clicked_with = clicked();
+    let began_with = clicked();
     let (with, said) = with(lab, setting).await?;
     let missed = figures::missed(&without, &with);
-    let figures = Figures { drill: "pool", database, without, with, passed: missed.is_empty(), missed };
-    Ok(Told { figures, clicked_without, clicked_with, said })
+    let figures = Figures::of("pool", database, (without, with), missed);
+    Ok(Told { figures, began_without, began_with, said })
 }
 
 /// The plain run.

@@ -1,8 +1,9 @@
 //! Tells a drill to a person: what happened when, and how the two runs compare.
 
-use std::{fmt::Write as _, time::SystemTime};
+use std::fmt::Write as _;
 
 use super::{
+    comparison::Told,
     figures::{Callers, Figures, With, Without},
     load::DASHBOARDS,
     timeline::{Moment, of_the_log, timeline, verdict},
@@ -14,25 +15,15 @@ const LINES_TOLD: usize = 30;
 /// The width of a column of the outcome table.
 const COLUMN: usize = 46;
 
-/// A drill with what it takes to tell it.
-pub(crate) struct Told {
-    pub(crate) figures: Figures,
-    /// When the first user clicked in either run.
-    pub(crate) clicked_without: SystemTime,
-    pub(crate) clicked_with: SystemTime,
-    /// What the runtime said, in milliseconds from the first click.
-    pub(crate) said: Vec<(i64, String)>,
-}
-
 /// The whole story.
-pub(crate) fn tell(told: &Told) -> String {
+pub(crate) fn tell(told: &Told<Figures>) -> String {
     let Figures { database, without, with, missed, .. } = &told.figures;
     let mut text = format!("The dashboard exhausts the connection pool, on {database}\n");
     let plain = if without.services == 1 { "one service" } else { "two services, one server" };
     text.push_str(&format!("\nWithout self-healing ({plain})\n"));
-    timeline(&mut text, told.clicked_without, moments_without(without));
+    timeline(&mut text, told.began_without, moments_without(without));
     text.push_str(&format!("\nWith self-healing (mode {})\n", with.mode));
-    timeline(&mut text, told.clicked_with, moments_with(with, &told.said));
+    timeline(&mut text, told.began_with, moments_with(with, &told.said));
     text.push('\n');
     text.push_str(&outcome(without, with));
     text.push('\n');
@@ -163,7 +154,7 @@ fn seconds(ms: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use super::{super::figures::*, *};
 
@@ -180,7 +171,7 @@ mod tests {
         }
     }
 
-    fn told() -> Told {
+    fn told() -> Told<Figures> {
         let without = Without {
             services: 2,
             callers: run(3, 0),
@@ -207,17 +198,10 @@ mod tests {
             recovered_ms: Some(2_000),
         };
         let missed = missed(&without, &with);
-        let figures = Figures {
-            drill: "pool",
-            database: "postgresql 15.1".to_owned(),
-            without,
-            with,
-            passed: missed.is_empty(),
-            missed,
-        };
+        let figures = Figures::of("pool", "postgresql 15.1".to_owned(), (without, with), missed);
         let clicked = SystemTime::UNIX_EPOCH + Duration::from_millis(34_820_000);
         let said = vec![(300, "Connection pool at 85% (83/97) - Warning threshold".to_owned())];
-        Told { figures, clicked_without: clicked, clicked_with: clicked, said }
+        Told { figures, began_without: clicked, began_with: clicked, said }
     }
 
     #[test]

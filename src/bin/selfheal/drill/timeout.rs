@@ -22,6 +22,7 @@ use selfheal::{
 use serde_json::Value;
 
 use super::{
+    comparison::Told,
     lab::Lab,
     pool::Setting,
     service::{self, Service},
@@ -44,26 +45,18 @@ const OVER_WITHIN: Duration = Duration::from_secs(60);
 /// The words by which the runtime says that all is done.
 const COMPLETE: &str = "Operation complete";
 
-/// What both runs came to, and what the runtime said in the healed one, in milliseconds from the click.
-pub(super) struct Told {
-    pub(super) figures: Figures,
-    pub(super) clicked_without: std::time::SystemTime,
-    pub(super) clicked_with: std::time::SystemTime,
-    pub(super) said: Vec<(i64, String)>,
-}
-
 /// Both runs, one after the other, on the same messages.
-pub(super) async fn replay(lab: &mut Lab, setting: &Setting) -> Result<Told, Box<dyn Error>> {
+pub(super) async fn replay(lab: &mut Lab, setting: &Setting) -> Result<Told<Figures>, Box<dyn Error>> {
     let database = lab.version().await?;
     lab.watch_captures().await?;
-    let clicked_without = setting.clock.wall();
+    let began_without = setting.clock.wall();
     let without = without(lab, setting).await?;
     lab.reset_messages().await?;
-    let clicked_with = setting.clock.wall();
+    let began_with = setting.clock.wall();
     let (with, said) = with(lab, setting).await?;
     let missed = missed(&without, &with);
-    let figures = Figures { drill: "timeout", database, without, with, passed: missed.is_empty(), missed };
-    Ok(Told { figures, clicked_without, clicked_with, said })
+    let figures = Figures::of("timeout", database, (without, with), missed);
+    Ok(Told { figures, began_without, began_with, said })
 }
 
 async fn without(lab: &mut Lab, setting: &Setting) -> Result<Without, Box<dyn Error>> {

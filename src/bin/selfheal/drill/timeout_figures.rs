@@ -2,20 +2,11 @@
 
 use serde::Serialize;
 
-use super::timeout::PLATFORM;
+use super::{comparison::Comparison, timeout::PLATFORM};
 use crate::desk::READY_SPAM;
 
 /// A whole drill.
-#[derive(Debug, Serialize)]
-pub(crate) struct Figures {
-    pub(crate) drill: &'static str,
-    pub(crate) database: String,
-    pub(crate) without: Without,
-    pub(crate) with: With,
-    /// The promises that were not kept, in words.
-    pub(crate) missed: Vec<String>,
-    pub(crate) passed: bool,
-}
+pub(crate) type Figures = Comparison<Without, With>;
 
 /// A click and its answer.
 #[derive(Clone, Debug, Serialize)]

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{
+    comparison::Told,
     timeline::{Moment, of_the_log, timeline, verdict},
-    timeout::Told,
     timeout_figures::{Click, Figures, With, Without},
 };
 use crate::desk::READY_SPAM;
@@ -15,16 +15,16 @@ const LINES_TOLD: usize = 30;
 const COLUMN: usize = 52;
 
 /// The whole story.
-pub(super) fn tell(told: &Told) -> String {
+pub(super) fn tell(told: &Told<Figures>) -> String {
     let Figures { database, without, with, missed, .. } = &told.figures;
     let mut text =
         format!("Capture spam: {READY_SPAM} messages, 10 ms each, 10 s for a reply, on {database}\n");
     text.push_str("\nWithout self-healing\n");
-    timeline(&mut text, told.clicked_without, moments_without(without));
+    timeline(&mut text, told.began_without, moments_without(without));
     text.push_str(&format!("\nWith self-healing (mode {})\n", with.mode));
     let mut moments: Vec<Moment> = with.clicks.iter().flat_map(moments_of).collect();
     moments.extend(of_the_log(&told.said, LINES_TOLD));
-    timeline(&mut text, told.clicked_with, moments);
+    timeline(&mut text, told.began_with, moments);
     text.push('\n');
     outcome(&mut text, without, with);
     text.push('\n');

@@ -19,6 +19,7 @@ use selfheal::{
 use sqlx::{Connection as _, PgConnection};
 
 use super::{
+    comparison::Told,
     lab::Lab,
     pool::Setting,
     service::{self, Service},
@@ -42,28 +43,19 @@ const OVER_WITHIN: Duration = Duration::from_secs(30);
 const RACED_FOR: &str =
     "SELECT id FROM messages WHERE status = 'READY' AND body NOT LIKE 'You have won %' ORDER BY id";
 
-/// What both runs came to, and what the runtime said in the healed one, in milliseconds from the click.
-pub(super) struct Told {
-    pub(super) figures: Figures,
-    pub(super) clicked_without: std::time::SystemTime,
-    pub(super) clicked_with: std::time::SystemTime,
-    pub(super) said: Vec<(i64, String)>,
-}
-
 /// Both runs, one after the other, on the same messages.
-pub(super) async fn replay(lab: &mut Lab, setting: &Setting) -> Result<Told, Box<dyn Error>> {
+pub(super) async fn replay(lab: &mut Lab, setting: &Setting) -> Result<Told<Figures>, Box<dyn Error>> {
     let database = lab.version().await?;
     lab.watch_messages().await?;
     let table = Table::of::<Message>()?;
-    let clicked_without = setting.clock.wall();
+    let began_without = setting.clock.wall();
     let without = without(lab, setting, &table).await?;
     lab.reset_messages().await?;
-    let clicked_with = setting.clock.wall();
+    let began_with = setting.clock.wall();
     let (with, said) = with(lab, setting, &table).await?;
     let missed = missed(&without, &with);
-    let figures =
-        Figures { drill: "transitions", database, without, with, passed: missed.is_empty(), missed };
-    Ok(Told { figures, clicked_without, clicked_with, said })
+    let figures = Figures::of("transitions", database, (without, with), missed);
+    Ok(Told { figures, began_without, began_with, said })
 }
 
 async fn without(lab: &mut Lab, setting: &Setting, table: &Table) -> Result<Run, Box<dyn Error>> {

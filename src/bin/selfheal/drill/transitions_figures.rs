@@ -4,22 +4,14 @@ use selfheal::transition::Table;
 use serde::Serialize;
 
 use super::{
+    comparison::Comparison,
     transitions_lab::{Changed, SCANNED, VALID},
     transitions_race::{Race, Writers},
 };
 use crate::desk::PROMOTED_SPAM;
 
 /// A whole drill.
-#[derive(Debug, Serialize)]
-pub(crate) struct Figures {
-    pub(crate) drill: &'static str,
-    pub(crate) database: String,
-    pub(crate) without: Run,
-    pub(crate) with: With,
-    /// The promises that were not kept, in words.
-    pub(crate) missed: Vec<String>,
-    pub(crate) passed: bool,
-}
+pub(crate) type Figures = Comparison<Run, With>;
 
 /// What came of one run.
 #[derive(Clone, Debug, Serialize)]

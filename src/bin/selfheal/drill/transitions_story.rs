@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use super::{
+    comparison::Told,
     timeline::{Moment, of_the_log, timeline, verdict},
-    transitions::Told,
     transitions_figures::{Figures, Run, Scan, With},
     transitions_race::{Race, WRITERS, Writers},
 };
+use crate::output::grouped;
 
 /// So many lines of the runtime are told.
 const LINES_TOLD: usize = 40;
@@ -15,14 +16,14 @@ const LINES_TOLD: usize = 40;
 const COLUMN: usize = 46;
 
 /// The whole story.
-pub(super) fn tell(told: &Told) -> String {
+pub(super) fn tell(told: &Told<Figures>) -> String {
     let Figures { database, without, with, missed, .. } = &told.figures;
     let mut text = format!("Invalid status transitions, on {database}\n\nWithout self-healing\n");
-    timeline(&mut text, told.clicked_without, moments_without(without));
+    timeline(&mut text, told.began_without, moments_without(without));
     text.push_str(&format!("\nWith self-healing (mode {})\n", with.mode));
     let mut moments = moments_with(with);
     moments.extend(of_the_log(&told.said, LINES_TOLD));
-    timeline(&mut text, told.clicked_with, moments);
+    timeline(&mut text, told.began_with, moments);
     text.push_str(&format!("{}\n\n", raced(&with.run.race, with.trigger)));
     outcome(&mut text, without, with);
     text.push('\n');
@@ -34,7 +35,7 @@ fn moments_without(run: &Run) -> Vec<Moment> {
     let Scan { scanned, applied, scan_invalid, scanned_ms, .. } = run.scan;
     vec![
         (0, "User runs spam capture".to_owned()),
-        (0, format!("Spam capture scans PROMOTED messages, too (bug): {} messages", grouped(scanned))),
+        (0, format!("Spam capture scans PROMOTED messages, too (bug): {} messages", grouped(scanned as u64))),
         (scanned_ms, format!("Status changed of {applied} messages")),
         (scanned_ms, format!("❌ {scan_invalid} of them invalid: PROMOTED → SPAM_REVIEW")),
         (
@@ -48,7 +49,7 @@ fn moments_with(with: &With) -> Vec<Moment> {
     let Scan { scanned, applied, blocked, scanned_ms, .. } = with.run.scan;
     let complete = format!(
         "Scan complete. Scanned: {} messages, valid updates: {applied} (READY → SPAM_REVIEW), blocked invalid: {blocked}",
-        grouped(scanned)
+        grouped(scanned as u64)
     );
     vec![
         (0, "User runs spam capture".to_owned()),
@@ -108,13 +109,4 @@ fn row(text: &mut String, aspect: &str, without: &str, with: &str) {
     let fill = |cell: &str| if cell == "---" { "-".repeat(COLUMN) } else { format!("{cell:<COLUMN$}") };
     let first = if aspect == "---" { "-".repeat(15) } else { format!("{aspect:<15}") };
     let _ = writeln!(text, "| {first} | {} | {} |", fill(without), fill(with));
-}
-
-/// 1,000 for 1000.
-fn grouped(number: usize) -> String {
-    if number < 1_000 {
-        number.to_string()
-    } else {
-        format!("{},{:03}", grouped(number / 1_000), number % 1_000)
-    }
 }
