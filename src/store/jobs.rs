@@ -18,7 +18,7 @@ use selfheal_actors::{
     },
     signal::Name,
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::OnceCell};
 
 use super::{
     answers,
@@ -46,6 +46,8 @@ pub(super) struct Parts<DB: Dialect> {
     pub(super) works: Writer<DB>,
     pub(super) bells: Arc<Bells>,
     lock: Lock,
+    /// Whether this process may work: once it may, it may for as long as it lives.
+    turn: OnceCell<()>,
     /// From the first time that somebody waits.
     listener: OnceLock<Option<Listener>>,
     options: ConnectOptionsOf<DB>,
@@ -72,7 +74,17 @@ impl<DB: Dialect> Jobs<DB> {
         let works = writer();
         let accepts = if DB::WRITERS > 1 { writer() } else { works.clone() };
         let (bells, listener) = (Arc::default(), OnceLock::new());
-        Self(Arc::new(Parts { accepts, works, bells, lock, listener, options, runtime, tenure }))
+        Self(Arc::new(Parts {
+            accepts,
+            works,
+            bells,
+            lock,
+            turn: OnceCell::new(),
+            listener,
+            options,
+            runtime,
+            tenure,
+        }))
     }
 
     /// Sees to it that the tables are there.
@@ -148,16 +160,27 @@ impl<DB: Dialect> Jobs<DB> {
 
     /// Whether this process may work on the jobs.
     async fn turn(&self) -> Result<bool, JournalError> {
+        // Whoever comes while what was leased before is taken over waits, so that no lease of this process is among it.
+        let turn = self.0.turn.get_or_try_init(|| self.take_turn()).await;
+        match turn {
+            Ok(()) => Ok(true),
+            Err(None) => Ok(false),
+            Err(Some(error)) => Err(error),
+        }
+    }
+
+    /// `None` if it is another process's.
+    async fn take_turn(&self) -> Result<(), Option<JournalError>> {
         let turn = self.0.lock.take();
         match turn.map_err(|error| trouble::of_connecting(sqlx::Error::Io(error)))? {
-            Turn::Ours => Ok(true),
-            Turn::Theirs => Ok(false),
+            Turn::Ours => Ok(()),
+            Turn::Theirs => Err(None),
             Turn::New => {
                 let taken = self.0.works.with(|conn| DB::take_over(conn)).await;
                 if taken.is_err() {
                     self.0.lock.let_go();
                 }
-                taken.map(|_| true)
+                taken.map(drop).map_err(Some)
             }
         }
     }
@@ -216,6 +239,10 @@ impl<DB: Dialect> Journal for Jobs<DB> {
             jobs.iter().try_for_each(check)?;
             let queues: Vec<_> = jobs.iter().map(|job| Arc::clone(&job.queue)).collect();
             let delay = jobs.iter().map(|job| job.delay).filter(|delay| !delay.is_zero()).min();
+            if jobs.iter().any(|job| job.hold.is_some()) {
+                // Else what is leased here would be taken over with what others have left.
+                self.turn().await?;
+            }
             let accepted = self.0.accepts.accept(jobs).await?;
             self.0.bells.ring(queues.iter());
             if let Some(delay) = delay {

@@ -99,6 +99,16 @@ async fn one_process_at_a_time_works_and_the_next_takes_over_at_once() {
 }
 
 #[tokio::test]
+async fn what_this_process_holds_already_is_not_taken_over_when_it_begins_to_claim() {
+    let folder = Folder::new("own-lease");
+    let (jobs, hour) = (Jobs::of(&folder.pool().await), Duration::from_secs(3_600));
+    let held = accept(&jobs, vec![NewJob { hold: Some(hour), ..job("q") }]).await.remove(0);
+    assert_eq!(claim(&jobs, &["q"], 9, hour).await, [], "it is held, by this very process");
+    let end = Settle { lease: held.lease.expect("it was to be held"), end: done() };
+    assert_eq!(jobs.settle(vec![end]).await.expect("it answers"), [Fence::Held]);
+}
+
+#[tokio::test]
 async fn a_job_is_accepted_with_the_transaction_that_enqueues_it_and_done_with_the_one_that_does_it() {
     let folder = Folder::new("within");
     let (pool, queue) = (folder.pool().await, ["q"]);

@@ -98,7 +98,7 @@ async fn one_click_and_all_of_it_is_done_once<DB: Dialect>(
     let items: Vec<i64> = (0..ITEMS).collect();
     let report = batch.run(&items).await.expect("it begins");
     assert_eq!((report.counts.total, report.joined, report.items.len()), (ITEMS as u64, false, 0));
-    assert!(report.counts.done >= 100);
+    assert!(report.counts.done >= 100, "{report:?}");
     let job = report.job.expect("it is written down");
     if let Some(progress) = batch.progress() {
         let seen: Vec<_> = progress.map(|progress| progress.counts.done).collect().await;
