@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::gate::{Machine, claim::State, queue::Place};
+use crate::gate::{Claim, ClaimId, Machine, claim::State, queue::Place};
 
 impl Machine {
     /// Every invariant that does not hold, by name; it looks at everything, so it is for tests and for people.
@@ -33,6 +33,12 @@ impl Machine {
         must(self.queues.too_many(self.most_waiting()).is_none(), "queues are bounded");
         must(self.tally.violations == 0, "nothing was given back twice");
         broken
+    }
+
+    /// Whoever waits for a connection or is parked, by their places.
+    pub(super) fn who_waits(&self) -> impl Iterator<Item = ClaimId> {
+        let waits = |claim: &Claim| matches!(claim.state, State::Waiting | State::Parked);
+        self.claims.iter().filter(move |&(_, claim)| waits(claim)).map(|(id, _)| id)
     }
 
     fn users_are_counted(&self) -> bool {

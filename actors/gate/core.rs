@@ -98,6 +98,8 @@ impl Core {
         } else {
             Answer::Granted(self.machine.pass(ask, now, &mut self.effects))
         };
+        // The claim may lie where one lay that has just been turned away, who must be told before the seat is taken.
+        self.carry_out();
         match answer {
             Answer::Granted(claim) => {
                 self.seat(claim, ask, hold);
@@ -192,6 +194,15 @@ impl Core {
         }
     }
 
+    /// Every invariant that does not hold, by name.
+    pub(super) fn invariants(&self) -> Vec<&'static str> {
+        let mut broken = self.judged().invariants();
+        if !self.machine.who_waits().eq(self.seats.waiting()) {
+            broken.push("whoever waits can be told");
+        }
+        broken
+    }
+
     /// The machine whose word counts.
     pub(super) fn judged(&self) -> &Machine {
         self.shadow.as_deref().map_or(&self.machine, Shadow::machine)
@@ -261,8 +272,8 @@ impl Core {
         }
     }
 
-    /// Ends a visit: what follows from it, once the lock is free.
-    pub(super) fn settle(&mut self) -> After {
+    /// Tells those whose waiting has ended.
+    fn carry_out(&mut self) {
         let mut effects = mem::take(&mut self.effects);
         for effect in effects.drain(..) {
             match effect {
@@ -277,12 +288,17 @@ impl Core {
                 }
             }
         }
+        // The list is kept, so that a grant allocates nothing.
+        self.effects = effects;
+    }
+
+    /// Ends a visit: what follows from it, once the lock is free.
+    pub(super) fn settle(&mut self) -> After {
+        self.carry_out();
         if let Some(shadow) = self.shadow.as_mut() {
             let would = |Would { class, reason, user }| Refused { class, reason, user, would: true };
             self.after.refused.extend(shadow.take_refused().into_iter().map(would));
         }
-        // The list is kept, so that a grant allocates nothing.
-        self.effects = effects;
         self.arm_first();
         self.after.pressed = self.has_risen();
         mem::take(&mut self.after)

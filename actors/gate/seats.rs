@@ -106,6 +106,11 @@ impl Seats {
             .collect()
     }
 
+    /// Those who can be told how their waiting ends, by their places.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = ClaimId> {
+        self.0.iter().flatten().filter(|seat| seat.slot.is_some()).map(|seat| seat.claim)
+    }
+
     pub(super) fn holders(&self, now: Tick) -> Vec<Holder> {
         let holders = self.0.iter().flatten().filter_map(|seat| {
             Some(Holder {

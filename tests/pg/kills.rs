@@ -166,8 +166,14 @@ async fn weather(storm: Storm) -> Option<Outcome> {
     let took = tokio::time::timeout(Duration::from_secs(300), storming).await.expect("nothing hangs");
     let lasted = clock.now().since(began);
     seen.over.store(true, Ordering::Release);
-    while let Some(caller) = callers.join_next().await {
-        caller.expect("no caller fails");
+    let all = async {
+        while let Some(caller) = callers.join_next().await {
+            caller.expect("no caller fails");
+        }
+    };
+    // Each has a deadline of five seconds, and the server answers.
+    if tokio::time::timeout(Duration::from_secs(30), all).await.is_err() {
+        panic!("{} callers wait for ever: {:?}, {:#?}", callers.len(), gate.invariants(), gate.stats());
     }
 
     let served = seen.served.load(Ordering::Acquire);

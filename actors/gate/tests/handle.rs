@@ -30,6 +30,23 @@ async fn whoever_waits_gives_up_by_itself_with_no_actor_alive() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_is_given_up_by_the_arrival_of_another_is_told() {
+    let gate = acting(1);
+    let _held = gate.acquire(None, Hold::here()).await.expect("it is free");
+    let deadline = Clock::tokio().now() + Duration::from_millis(100);
+    let ticket = |class| Ticket::new(class).with_deadline(deadline);
+    let mut late = task(gate.acquire(Some(&ticket(Class::Critical)), Hold::here()));
+    assert!(late.poll().is_none());
+    // Nobody polls the one who waits before another comes, who finds its time over and takes its place.
+    tokio::time::advance(Duration::from_millis(150)).await;
+    let mut other = task(gate.acquire(None, Hold::here()));
+    assert!(other.poll().is_none());
+    let refusal = late.poll().expect("it was told").expect_err("its time is over");
+    assert_eq!(refusal.reason, Reason::Deadline);
+    assert_eq!((gate.stats().waiting_in_all(), gate.invariants()), (1, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_limit_grows_back_after_a_full_server_with_no_actor_alive() {
     let gate = acting(2);
     let _held = gate.acquire(None, Hold::here()).await.expect("it is free");
@@ -147,4 +164,45 @@ async fn a_closed_gate_refuses_those_who_wait_and_those_who_come() {
     let refusal = waiting.poll().expect("it was woken").expect_err("the gate is closed");
     assert_eq!((refusal.reason, refusal.retry_after), (Reason::Closed, None));
     assert!(gate.enter(&Ticket::new(Class::Critical)).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn everybody_is_answered_within_their_time_whoever_comes_and_goes() {
+    let seed = fastrand::u64(..);
+    println!("SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (gate, clock) = (acting(3), Clock::tokio());
+    let (mut waiting, mut held, mut answered) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..20_000 {
+        match random.u32(0..4) {
+            0 | 1 => {
+                let class = random.choice(Class::ALL.iter().copied()).unwrap_or_default();
+                let deadline = clock.now() + Duration::from_millis(random.u64(1..30));
+                let ticket = Ticket::new(class).with_user(format!("user {}", random.u32(0..4)));
+                let mut asked = task(gate.acquire(Some(&ticket.with_deadline(deadline)), Hold::here()));
+                match asked.poll() {
+                    Some(outcome) => held.extend(outcome),
+                    None => waiting.push(asked),
+                }
+            }
+            2 if !held.is_empty() => drop(held.swap_remove(random.usize(0..held.len()))),
+            2 => gate.apply(Change::UserLimit(random.bool().then_some(2))),
+            // Whoever was woken need not be polled at once.
+            _ => tokio::time::advance(Duration::from_millis(random.u64(0..10))).await,
+        }
+        assert_eq!(gate.invariants(), Vec::<&str>::new());
+        if random.u32(0..3) == 0 {
+            waiting.retain_mut(|waiting| {
+                let outcome = waiting.poll();
+                answered += u32::from(outcome.is_some());
+                let waits = outcome.is_none();
+                held.extend(outcome.and_then(Result::ok));
+                waits
+            });
+        }
+    }
+    tokio::time::advance(Duration::from_millis(40)).await;
+    let forgotten = waiting.iter_mut().filter_map(|waiting| waiting.poll().is_none().then_some(())).count();
+    assert_eq!(forgotten, 0, "of {}", waiting.len());
+    assert!(answered > 1_000, "{answered}");
 }
