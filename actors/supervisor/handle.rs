@@ -163,18 +163,22 @@ impl Children {
         if changes.is_empty() {
             return;
         }
+        // With the last handle of an actor goes what it was sent, a supervisor's state among it, which ends that
+        // supervisor's life here: so none is dropped under the lock.
+        let mut gone = Vec::new();
         let mut tree = self.0.tree.lock();
         for change in changes {
-            match change {
+            gone.extend(match change {
                 Change::Shown(view) => {
                     let of = come.iter().position(|(generation, _)| *generation == view.generation);
                     let cell = of.map(|of| come.swap_remove(of).1);
-                    tree.show(view, life, cell);
+                    tree.show(view, life, cell)
                 }
                 Change::Gone(id) => tree.forget(supervisor, &id, life),
-            }
+            });
         }
         drop(tree);
+        drop(gone);
         come.clear();
         self.0.changed.notify_waiters();
     }
@@ -186,14 +190,16 @@ impl Children {
             tree.supervisors.remove(supervisor);
         }
         let own = |entry: &&mut Entry| entry.life == life && entry.view.supervisor == *supervisor;
+        let mut gone = Vec::new();
         for entry in tree.entries.values_mut().filter(own) {
-            entry.cell = None;
+            gone.extend(entry.cell.take());
             if !matches!(entry.view.state, ChildState::Down | ChildState::Abandoned) {
                 entry.view.state = ChildState::Down;
                 entry.view.since = now;
             }
         }
         drop(tree);
+        drop(gone);
         self.0.changed.notify_waiters();
     }
 }
@@ -203,8 +209,8 @@ impl Tree {
         self.entries.get(self.places.get(&(supervisor.into(), id.into()))?)
     }
 
-    /// `cell`: the actor, if it has come since the last time.
-    fn show(&mut self, view: ChildView, life: u64, cell: Option<ActorCell>) {
+    /// `cell`: the actor, if it has come since the last time. Returns the one that is not shown any more.
+    fn show(&mut self, view: ChildView, life: u64, cell: Option<ActorCell>) -> Option<ActorCell> {
         let key = (Arc::clone(&view.supervisor), Arc::clone(&view.id));
         let place = *self.places.entry(key).or_insert_with(|| {
             self.next += 1;
@@ -212,29 +218,28 @@ impl Tree {
         });
         let Some(entry) = self.entries.get_mut(&place) else {
             self.entries.insert(place, Entry { view, life, before: (0, 0), cell });
-            return;
+            return None;
         };
         if entry.life > life {
-            return;
+            return cell;
         }
         if entry.life < life {
             entry.before.0 += entry.view.starts;
             entry.before.1 += entry.view.restarts;
             entry.life = life;
         }
-        if cell.is_some() || entry.view.generation < view.generation || !view.state.has_actor() {
-            entry.cell = cell;
-        }
+        let changes = cell.is_some() || entry.view.generation < view.generation || !view.state.has_actor();
+        let gone = if changes { std::mem::replace(&mut entry.cell, cell) } else { None };
         let last_exit = view.last_exit.clone().or_else(|| entry.view.last_exit.take());
         entry.view = ChildView { last_exit, generation: view.generation.max(entry.view.generation), ..view };
+        gone
     }
 
-    fn forget(&mut self, supervisor: &Name, id: &Name, life: u64) {
-        if self.entry(supervisor, id).is_some_and(|entry| entry.life <= life)
-            && let Some(place) = self.places.remove(&(Arc::clone(supervisor), Arc::clone(id)))
-        {
-            self.entries.remove(&place);
-        }
+    /// Returns the actor that was shown.
+    fn forget(&mut self, supervisor: &Name, id: &Name, life: u64) -> Option<ActorCell> {
+        self.entry(supervisor, id).filter(|entry| entry.life <= life)?;
+        let place = self.places.remove(&(Arc::clone(supervisor), Arc::clone(id)))?;
+        self.entries.remove(&place)?.cell
     }
 }
 
