@@ -1,6 +1,6 @@
-//! The shell: keeps the leases of what is worked on, takes up what nobody works on, and passes levels on.
+//! The shell: keeps the leases of what is worked on, and takes up what nobody works on.
 //!
-//! Operations need none of it to be begun, done and answered. With the actor dead for longer than a lease, another
+//! Operations need none of it to be begun, done and answered, nor to stop at a level ([`Batches::on_level`](super::Batches::on_level)). With the actor dead for longer than a lease, another
 //! process takes over what this one works on, and this one is told so when it next writes.
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -10,21 +10,12 @@ use super::intake::Intake;
 use crate::{
     alarm::Alarm,
     fault::Fault,
-    level::Level,
     mailbox::{Mailbox, Wake},
-    signal::Name,
 };
 
 /// What the actor is told.
 #[derive(Debug)]
 pub enum Message {
-    /// A pool came to this level.
-    Level {
-        /// The pool.
-        pool: Name,
-        /// The level.
-        level: Level,
-    },
     /// Prolong the leases, and see to it that jobs are taken up.
     Beat,
     /// Fail, to see who notices.
@@ -32,8 +23,7 @@ pub enum Message {
     Fault(Fault),
 }
 
-/// The actor `batch-executor`. Its arguments are where jobs come from, and its mailbox, both of which outlive it; the
-/// mailbox needs room for a level of each pool and a few more.
+/// The actor `batch-executor`. Its arguments are where jobs come from, and its mailbox, both of which outlive it.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchExecutor;
 
@@ -69,7 +59,6 @@ impl Actor for BatchExecutor {
     async fn handle(&self, _: ActorRef<Wake>, _: Wake, desk: &mut Desk) -> Result<(), ActorProcessingErr> {
         while let Some(message) = desk.mailbox.take() {
             match message {
-                Message::Level { pool, level } => desk.intake.batches.on_level(&pool, level),
                 Message::Beat => desk.beat(),
                 Message::Fault(fault) => fault.happen().await?,
             }

@@ -162,8 +162,8 @@ impl Drive {
         let work = Arc::clone(&self.operation.work);
         let did = caught(Box::pin(async move { work(chunk).await })).await;
         let now = self.batches.0.clock.now();
-        let outcome = match &did {
-            Ok(did) => Outcome::Done { done: did.done, blocked: did.blocked, failed: did.failed },
+        let outcome = match did.as_ref() {
+            Ok(&Did { done, blocked, failed, waited, .. }) => Outcome::Done { done, blocked, failed, waited },
             Err(NotDone::Lost) => return Err(Stop::Lost),
             Err(NotDone::Failed { class, why }) => {
                 self.why.clone_from(why);

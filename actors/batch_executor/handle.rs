@@ -58,6 +58,8 @@ pub struct Did {
     /// Whether the progress was written with it. If not, it is written afterwards, and a crash in between repeats the
     /// chunk.
     pub written: bool,
+    /// For how long it had to wait for a connection: no part of the work.
+    pub waited: Duration,
     /// Those that were not done, by name.
     pub items: Vec<Item>,
 }

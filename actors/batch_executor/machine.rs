@@ -10,7 +10,8 @@ use super::{
     estimate::Estimate,
     journal::Counts,
     policy::{Policy, Reply},
-    run::{Found, Run},
+    queueing::Queueing,
+    run::{Found, Run, Working},
     turns::Turns,
 };
 use crate::{
@@ -42,6 +43,8 @@ struct Kind {
     pool: Name,
     policy: Policy,
     estimate: Estimate,
+    /// How long chunks that somebody waits for wait for their connection.
+    queueing: Queueing,
     /// A chunk has no more items than this, because one was too slow. `None`: as many as planned.
     cap: Option<u32>,
     held: bool,
@@ -166,6 +169,8 @@ pub enum Outcome {
         blocked: u32,
         /// Not done, and not to be tried again.
         failed: u32,
+        /// For how long it waited for a connection. That is no work, and is not learnt as such.
+        waited: Duration,
     },
     /// Nothing of it was done.
     Failed(ErrorClass),
@@ -213,7 +218,8 @@ impl Machine {
     pub fn register(&mut self, kind: Name, pool: Name, policy: Policy) {
         let chunk = planned(&policy, &Estimate::new(policy.per_item, policy.least));
         let estimate = Estimate::new(policy.per_item, chunk);
-        let fresh = Kind { pool, policy, estimate, cap: None, held: false, tally: Tally::default() };
+        let (queueing, tally) = (Queueing::default(), Tally::default());
+        let fresh = Kind { pool, policy, estimate, queueing, cap: None, held: false, tally };
         self.kinds.entry(kind).or_insert(fresh);
     }
 
@@ -276,14 +282,18 @@ impl Machine {
     pub fn finished(&mut self, id: RunId, outcome: Outcome, now: Tick) -> Vec<Effect> {
         let Some(run) = self.runs.get_mut(&id) else { return Vec::new() };
         let Some(kind) = self.kinds.get_mut(&run.kind) else { return Vec::new() };
-        let Some((items, took)) = run.stop(now) else { return Vec::new() };
+        let Some((Working { items, awaited, .. }, took)) = run.stop(now) else { return Vec::new() };
         let mut effects = Vec::new();
         match outcome {
-            Outcome::Done { done, blocked, failed } => {
+            Outcome::Done { done, blocked, failed, waited } => {
                 kind.tally.count(done, blocked, failed);
                 kind.tally.took.record(took);
                 if !run.whole {
-                    kind.learn(items, took);
+                    kind.learn(items, took.saturating_sub(waited));
+                }
+                // Who works for nobody waits longer than somebody's request, and that is no news to the next one.
+                if awaited {
+                    kind.queueing.learn(waited, now);
                 }
                 run.advance(done, blocked, failed);
                 effects.extend(tell(run, kind, (items, took), now));
@@ -534,10 +544,10 @@ impl Kind {
     }
 
     /// Whether a chunk of so many items is over in time for the reply, even if it takes half as long again as 95 in
-    /// 100 do at most.
+    /// 100 do at most, once it has waited for its connection as others did lately.
     fn fits(&self, items: u32, until: Tick, now: Tick) -> bool {
         let chunk = self.estimate.at_most(items.into()).mul_f64(1.5);
-        now + chunk + self.policy.kept_back() <= until
+        now + self.queueing.expected(now) + chunk + self.policy.kept_back() <= until
     }
 
     fn learn(&mut self, items: u32, took: Duration) {

@@ -9,7 +9,8 @@
 //!   promise it, and cut into chunks of a tenth of the deadline: 1 s, 100 items, 15 chunks.
 //! - **Before each chunk** that somebody waits for stands a guard: if half as long again as the chunk takes at most does
 //!   not fit, the caller is answered instead. The estimate plans, the guard keeps the promise; and if a chunk takes
-//!   longer than anybody could know, the answer goes out without waiting for it.
+//!   longer than anybody could know, the answer goes out without waiting for it. What chunks waited for their
+//!   connections lately stands before the chunk, too; it is not taken for what their items cost ([`Did::waited`]).
 //! - **After the answer** the rest is nobody's wait, and gives way to everybody: under pressure its chunks are half as
 //!   long and one at a time, at level critical it stops, and goes on later. A second call of the same operation by the
 //!   same caller joins it. Progress never falls.
@@ -32,6 +33,7 @@ mod intake;
 pub mod journal;
 mod machine;
 mod policy;
+mod queueing;
 mod run;
 mod turns;
 

@@ -32,12 +32,21 @@ pub(super) struct Run {
     pub(super) told_at: Option<Tick>,
     pub(super) cancelled: bool,
     pub(super) lost: bool,
-    working: Option<(u32, Tick)>,
+    working: Option<Working>,
     /// Where the parts end that a failed chunk was divided into, the next one last.
     parts: Vec<u64>,
     /// How often the next chunk has failed because of its surroundings, and when it may be tried again.
     failures: u32,
     not_before: Option<Tick>,
+}
+
+/// A chunk that is under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Working {
+    pub(super) items: u32,
+    since: Tick,
+    /// Whether somebody waited for it as it began.
+    pub(super) awaited: bool,
 }
 
 /// What a failure says.
@@ -120,12 +129,12 @@ impl Run {
     }
 
     pub(super) const fn start(&mut self, items: u32, now: Tick) {
-        self.working = Some((items, now));
+        self.working = Some(Working { items, since: now, awaited: self.until.is_some() });
     }
 
-    /// Of what the chunk was that has ended, and how long it took.
-    pub(super) fn stop(&mut self, now: Tick) -> Option<(u32, Duration)> {
-        self.working.take().map(|(items, since)| (items, now.since(since)))
+    /// The chunk that has ended, and how long it took.
+    pub(super) fn stop(&mut self, now: Tick) -> Option<(Working, Duration)> {
+        self.working.take().map(|working| (working, now.since(working.since)))
     }
 
     pub(super) fn advance(&mut self, done: u32, blocked: u32, failed: u32) {

@@ -69,7 +69,13 @@ impl Rig {
     }
 
     fn done(&mut self, id: RunId, items: u32) -> Vec<Effect> {
-        self.machine.finished(id, Outcome::Done { done: items, blocked: 0, failed: 0 }, self.now)
+        self.done_after(id, items, Duration::ZERO)
+    }
+
+    /// All of the chunk is done, and before that it waited so long for its connection.
+    fn done_after(&mut self, id: RunId, items: u32, waited: Duration) -> Vec<Effect> {
+        let outcome = Outcome::Done { done: items, blocked: 0, failed: 0, waited };
+        self.machine.finished(id, outcome, self.now)
     }
 
     fn fail(&mut self, id: RunId, class: ErrorClass) -> Vec<Effect> {

@@ -15,8 +15,8 @@ use tokio::time::Sleep;
 use crate::{
     clock::Tick,
     gate::{
-        Answer, Ask, ClaimId, Refusal, Ticket, Work, core::Core, membership::Membership, shared::Shared,
-        slot::Slot,
+        Answer, Ask, ClaimId, Refusal, Ticket, Work, core::Core, membership::Membership, meter::Metered,
+        shared::Shared, slot::Slot,
     },
     level::Class,
     signal::Name,
@@ -70,6 +70,8 @@ struct Claimed {
     shared: Arc<Shared>,
     claim: ClaimId,
     ends: Ends,
+    /// Where somebody counts how long its work waits.
+    metered: Option<Metered>,
 }
 
 /// How a claim ends when its value is dropped.
@@ -168,7 +170,12 @@ fn ask(shared: &Arc<Shared>, ticket: Option<&Ticket>, hold: &Hold) -> Result<Ask
         drop(ticket.joined(gate, Arc::new(Membership::new(Arc::clone(shared), job))));
     }
     let (class, deadline) = ticket.map_or((Class::default(), None), |of| (of.class(), of.deadline()));
-    let claimed = |claim, ends| Claimed { shared: Arc::clone(shared), claim, ends };
+    let meter = ticket.and_then(Ticket::meter);
+    let claimed = |claim, ends| {
+        let count = if ends == Ends::Abandoned { Metered::waits } else { Metered::holds };
+        let metered = meter.map(|meter| count(meter, since));
+        Claimed { shared: Arc::clone(shared), claim, ends, metered }
+    };
     match (answer, slot) {
         (Answer::Parked(claim), Some(slot)) => {
             let claim = claimed(claim, Ends::Abandoned);
@@ -223,8 +230,12 @@ impl Parked {
     }
 
     fn permit(mut self) -> Permit {
-        let waited = self.claim.shared.clock.now().since(self.since);
+        let now = self.claim.shared.clock.now();
+        let waited = now.since(self.since);
         self.claim.ends = Ends::Released;
+        if let Some(metered) = &mut self.claim.metered {
+            metered.granted(now);
+        }
         Permit { claim: self.claim, waited, class: self.class, deadline: self.deadline }
     }
 }
@@ -232,6 +243,9 @@ impl Parked {
 impl Drop for Claimed {
     fn drop(&mut self) {
         let claim = self.claim;
+        if let Some(metered) = self.metered.take() {
+            metered.end(self.shared.clock.now());
+        }
         match self.ends {
             Ends::Abandoned => self.shared.run(|core, now| core.abandon(claim, now)),
             Ends::Released => self.shared.run(|core, now| core.release(claim, now)),

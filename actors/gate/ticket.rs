@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::{
     clock::Tick,
-    gate::{Work, membership::Membership},
+    gate::{Meter, Work, membership::Membership},
     level::Class,
     signal::Name,
 };
@@ -24,7 +24,10 @@ tokio::task_local! {
 
 /// Class, user and deadline of one request or job. Clones are the same ticket.
 #[derive(Clone, Debug)]
-pub struct Ticket(Arc<Inner>);
+pub struct Ticket {
+    inner: Arc<Inner>,
+    meter: Option<Meter>,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -58,7 +61,7 @@ impl Ticket {
     /// A ticket of `class`, of no user, and without a deadline.
     #[must_use]
     pub fn new(class: Class) -> Self {
-        Self(Arc::new(Inner { work: Described { class, ..Described::default() }, entered: Mutex::default() }))
+        Self::of(Described { class, ..Described::default() })
     }
 
     /// The ticket of this user.
@@ -103,6 +106,14 @@ impl Ticket {
         self.with(|work| work.trace = Some(traceparent))
     }
 
+    /// The same ticket, whose waits for connections a new meter counts: those of this one and the clones of it, not those
+    /// of the ticket that it was.
+    #[must_use]
+    pub fn metered(self) -> (Self, Meter) {
+        let meter = Meter::default();
+        (Self { meter: Some(meter.clone()), ..self }, meter)
+    }
+
     /// The ticket of the task that is running, if it has one.
     #[must_use]
     pub fn current() -> Option<Self> {
@@ -123,53 +134,57 @@ impl Ticket {
     /// Its class.
     #[must_use]
     pub fn class(&self) -> Class {
-        self.0.work.class
+        self.inner.work.class
     }
 
     /// Its user.
     #[must_use]
     pub fn user(&self) -> Option<&Name> {
-        self.0.work.user.as_ref()
+        self.inner.work.user.as_ref()
     }
 
     /// When its answer is of no use any more.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
-        self.0.work.deadline
+        self.inner.work.deadline
     }
 
     /// What it is for.
     #[must_use]
     pub fn operation(&self) -> Option<&Name> {
-        self.0.work.operation.as_ref()
+        self.inner.work.operation.as_ref()
     }
 
     /// The request that it belongs to.
     #[must_use]
     pub fn request_id(&self) -> Option<&Name> {
-        self.0.work.request_id.as_ref()
+        self.inner.work.request_id.as_ref()
     }
 
     /// How many connections it will ask for, if that was said.
     #[must_use]
     pub fn queries(&self) -> Option<u32> {
-        self.0.work.queries
+        self.inner.work.queries
     }
 
     /// The W3C trace that it is part of: a `traceparent`.
     #[must_use]
     pub fn trace(&self) -> Option<&Name> {
-        self.0.work.trace.as_ref()
+        self.inner.work.trace.as_ref()
     }
 
     /// How often the work was tried before.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.0.work.attempt
+        self.inner.work.attempt
+    }
+
+    pub(super) const fn meter(&self) -> Option<&Meter> {
+        self.meter.as_ref()
     }
 
     pub(super) fn work(&self) -> Work<'_> {
-        let work = &self.0.work;
+        let work = &self.inner.work;
         Work {
             class: work.class,
             user: work.user.as_ref(),
@@ -182,7 +197,7 @@ impl Ticket {
 
     /// Its membership of the gate at this address, while it lasts.
     pub(super) fn membership(&self, gate: usize) -> Option<Arc<Membership>> {
-        self.0.entered.lock().iter().find_map(|link| match link {
+        self.inner.entered.lock().iter().find_map(|link| match link {
             Link::Entered(at, member) if *at == gate => member.upgrade(),
             Link::Joined(at, member) if *at == gate => Some(Arc::clone(member)),
             Link::Entered(..) | Link::Joined(..) => None,
@@ -205,7 +220,7 @@ impl Ticket {
     }
 
     fn remember(&self, link: Link) {
-        let mut entered = self.0.entered.lock();
+        let mut entered = self.inner.entered.lock();
         entered.retain(|link| match link {
             Link::Entered(_, member) => member.strong_count() > 0,
             Link::Joined(..) => true,
@@ -215,13 +230,17 @@ impl Ticket {
 
     /// A ticket with a change. Its clones do not change, and what it has entered stays with them.
     fn with(mut self, change: impl FnOnce(&mut Described)) -> Self {
-        if let Some(inner) = Arc::get_mut(&mut self.0) {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
             change(&mut inner.work);
             return self;
         }
-        let mut work = self.0.work.clone();
+        let mut work = self.inner.work.clone();
         change(&mut work);
-        Self(Arc::new(Inner { work, entered: Mutex::default() }))
+        Self { meter: self.meter, ..Self::of(work) }
+    }
+
+    fn of(work: Described) -> Self {
+        Self { inner: Arc::new(Inner { work, entered: Mutex::default() }), meter: None }
     }
 }
 

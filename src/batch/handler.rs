@@ -182,9 +182,12 @@ impl Registered {
                     None => ticket,
                 }
             });
-            let prepared = Arc::clone(&prepared);
+            let (prepared, (ticket, meter)) = (Arc::clone(&prepared), ticket.metered());
             // The host's own code is called inside of its task.
-            Box::pin(ticket.scope(async move { prepared(chunk).await }))
+            Box::pin(ticket.scope(async move {
+                let did = prepared(chunk).await?;
+                Ok(Did { waited: meter.waited(), ..did })
+            }))
         });
         Ok((work, items))
     }

@@ -23,8 +23,8 @@ use crate::{
     config::Config,
 };
 
-/// Levels, one a pool, and a few more.
-const MAILBOX: usize = 64;
+/// A beat, and a few more.
+const MAILBOX: usize = 16;
 /// The pool of operations that name none, if there are several.
 const MAIN: &str = "main";
 
@@ -77,10 +77,10 @@ impl Operations {
         Batch::new(self.batches.clone(), name, self.by_name.get(name).cloned())
     }
 
-    /// Levels change what is worked on.
+    /// Levels change what is worked on, at once and with every actor dead: a gate's parameters come as directly.
     pub(super) fn hear(&self, signal: &Signal) {
         if let Signal::Pressure { pool, to, .. } = signal {
-            self.mailbox.tell(Message::Level { pool: Arc::clone(pool), level: *to });
+            self.batches.on_level(pool, *to);
         }
     }
 

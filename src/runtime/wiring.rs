@@ -19,8 +19,8 @@
 //! | Critical | `omit_optional` | optional work is left out of replies |
 //! | Critical | `pause_durable` | background work waits |
 //!
-//! `batch-executor` hears of levels, too: what nobody waits for is done in half as big parts and one at a time at Warning,
-//! and not at all at Critical.
+//! Long operations hear of levels as directly, and not by way of `batch-executor`: what nobody waits for is done in half as
+//! big parts and one at a time at Warning, and not at all at Critical, also with that actor dead.
 
 use std::{
     collections::HashMap,

@@ -1,11 +1,28 @@
 //! Long operations on SQLite.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
 use futures_core::future::BoxFuture;
-use selfheal::SqliteHealPool;
+use futures_util::FutureExt as _;
+use selfheal::{
+    Heal, SqliteHealPool,
+    batch::{self, Handler, Part, Results},
+    config::{Config, Source},
+    fault::Fault,
+    gate::Hold,
+    level::Level,
+};
 use sqlx::{SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::{
     durable::kills::{DATABASE, kills, told},
+    guarded::{eventually, patient},
     jobs::Folder,
     operations,
 };
@@ -67,4 +84,74 @@ async fn ten_kills_and_every_item_that_was_promised_is_done_once() {
 #[ignore = "takes minutes: KILLS=… of them, 200 if not said"]
 async fn two_hundred_kills_and_every_item_that_was_promised_is_done_once() {
     killed(kills(200)).await;
+}
+
+async fn healed(pool: &SqliteHealPool, batches: &str, handler: Handler) -> Heal {
+    let config = Config::load(&Source::text("test.toml", batches)).expect("it is valid");
+    let builder = Heal::builder().config(config).pool("main", pool).batch("effects", handler);
+    builder.start().await.expect("it starts")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chunk_that_waits_for_its_connection_teaches_what_its_items_cost_and_not_the_wait() {
+    let folder = Folder::new("operation-waits");
+    let options = folder.options();
+    let pool = SqliteHealPool::builder().max(1).connect_with(options).await.expect("it opens");
+    let handler = batch::run_tx(&pool, |_, _: Part<i64>| Box::pin(async { Ok(Results::done()) }));
+    let heal = healed(&pool, "[batches.effects]\nper_item = \"1ms\"\n[pools.main]", handler).await;
+    let batch = heal.batch("effects");
+    let estimate = || batch.plan(1_000).expect("it is registered").estimate;
+    let (before, gate) = (estimate(), heal.gate("main").expect("there is a pool"));
+    assert_eq!(before, Duration::from_secs(1));
+    let held = pool.acquire().await.expect("it is free");
+    let items: Vec<i64> = (0..300).collect();
+    let hold = async {
+        eventually("waiting", || gate.stats().waiting_in_all() > 0).await;
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        drop(held);
+    };
+    let (report, ()) = tokio::join!(batch.run(&items), hold);
+    assert_eq!(report.expect("it is done").counts.done, 300);
+    assert!(estimate() < before, "600 ms of wait are taken for work: {:?}", estimate());
+    heal.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_level_critical_no_part_is_begun_though_the_actor_hangs() {
+    const CONFIG: &str = "[batches.effects]\ndeadline = \"1s\"\nper_item = \"10ms\"\n[pools.main]";
+    let folder = Folder::new("operation-stops");
+    let (pool, begun) = (folder.pool().await, Arc::new(AtomicU32::new(0)));
+    let count = Arc::clone(&begun);
+    let handler = batch::run(move |_: Part<i64>| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            Ok(Results::done())
+        }
+    });
+    let heal = healed(&pool, CONFIG, handler).await;
+    let items: Vec<i64> = (0..20_000).collect();
+    heal.batch("effects").run(&items).await.expect("it begins");
+    assert!(heal.plant("batch-executor", Fault::Hang), "there is such an actor");
+    let gate = heal.gate("main").expect("there is a pool");
+    let mut held = Vec::new();
+    while let Some(permit) = gate.acquire(None, Hold::here()).now_or_never() {
+        held.push(permit.expect("it is free"));
+    }
+    let mut waiter = Box::pin(gate.acquire(Some(&patient()), Hold::here()));
+    assert!(futures_util::poll!(&mut waiter).is_pending());
+    eventually("critical", || heal.level("main") == Some(Level::Critical)).await;
+    // One may have been begun in this very moment.
+    let then = begun.load(Ordering::Relaxed) + 1;
+    // The guardian ends what hangs after a second; this is sooner, and time for fifty parts.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(
+        begun.load(Ordering::Relaxed) <= then,
+        "{} more were begun",
+        begun.load(Ordering::Relaxed) - then
+    );
+    drop((held, waiter));
+    eventually("going on", || begun.load(Ordering::Relaxed) > then).await;
+    heal.batch("effects").cancel();
+    heal.shutdown().await;
 }

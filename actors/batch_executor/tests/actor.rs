@@ -180,7 +180,7 @@ async fn whoever_hears_from_the_journal_that_a_lease_is_lost_begins_no_further_c
 async fn nothing_is_taken_up_at_level_critical_and_one_at_a_time_at_warning() {
     let journal: Arc<Memory> = Arc::default();
     let process = Process::new(&journal, MS(10));
-    let tell = |level| process.mailbox.tell(Message::Level { pool: "main".into(), level });
+    let tell = |level| process.batches.on_level(&"main".into(), level);
     tell(Level::Critical);
     let actor = process.start().await.0;
     let job = |owner: &str| NewJob {

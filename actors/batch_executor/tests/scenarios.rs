@@ -144,6 +144,55 @@ fn a_second_click_joins_the_run_and_another_user_has_their_own() {
 }
 
 #[test]
+fn a_wait_for_a_connection_is_not_learnt_as_work_and_cuts_no_chunk() {
+    let mut rig = Rig::new(Policy::default());
+    let id = rig.run(1_418);
+    rig.machine.answered(id);
+    let before = rig.machine.plan("spam-capture", 1_000).map(|plan| plan.estimate);
+    for from in [0, 100, 200, 300] {
+        assert_eq!(rig.next(id), Next::Chunk { from, items: 100 }, "it is as large as ever");
+        rig.pass(MS(4_000) + MS(10) * 100);
+        rig.done_after(id, 100, MS(4_000));
+    }
+    assert_eq!(rig.machine.plan("spam-capture", 1_000).map(|plan| plan.estimate), before);
+}
+
+#[test]
+fn the_guard_allows_for_the_wait_that_chunks_had_lately_and_forgets_it() {
+    let mut rig = Rig::new(Policy { reply: Reply::Fill, ..Policy::default() });
+    let begun = rig.now;
+    let id = rig.run(1_418);
+    // Two seconds of wait, one of work: chunks that take 1.45 s at most fit, with 3 s that take as long again do not.
+    for from in [0, 100] {
+        assert_eq!(rig.next(id), Next::Chunk { from, items: 100 });
+        rig.pass(MS(3_000));
+        rig.done_after(id, 100, MS(2_000));
+    }
+    assert_eq!(
+        (rig.now.since(begun), rig.next(id)),
+        (MS(6_000), Next::Answer),
+        "it might be over after 10 s"
+    );
+    // A minute later nobody knows of it any more.
+    rig.pass(MS(60_000));
+    let id = rig.run_of("bob", 1_418);
+    rig.pass(MS(6_000));
+    assert_eq!(rig.next(id), Next::Chunk { from: 0, items: 100 });
+}
+
+#[test]
+fn what_work_that_nobody_waits_for_had_to_wait_is_nothing_to_a_caller() {
+    let mut rig = Rig::new(Policy { reply: Reply::Fill, ..Policy::default() });
+    let id = rig.run(1_418);
+    rig.machine.answered(id);
+    rig.next(id);
+    rig.pass(MS(21_000));
+    rig.done_after(id, 100, MS(20_000));
+    let id = rig.run_of("bob", 1_418);
+    assert_eq!(rig.next(id), Next::Chunk { from: 0, items: 100 });
+}
+
+#[test]
 fn a_slow_chunk_halves_those_after_it_and_good_ones_let_them_grow_to_the_plan() {
     let mut rig = Rig::new(Policy::default());
     let id = rig.run(1_418);
@@ -389,7 +438,8 @@ fn what_has_become_of_all_items_is_counted_by_kind() {
     let mut rig = Rig::new(Policy::default());
     let id = rig.run(1_418);
     rig.next(id);
-    rig.machine.finished(id, Outcome::Done { done: 90, blocked: 9, failed: 1 }, Tick::from_millis(1_000));
+    let outcome = Outcome::Done { done: 90, blocked: 9, failed: 1, waited: Duration::ZERO };
+    rig.machine.finished(id, outcome, Tick::from_millis(1_000));
     let (name, batch, left, tally) = rig.machine.kinds().next().expect("there is one");
     assert_eq!((&**name, batch, left), ("spam-capture", 100, 1_318));
     assert_eq!((tally.done, tally.blocked, tally.failed, tally.prevented), (90, 9, 1, 1));

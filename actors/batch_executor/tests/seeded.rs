@@ -151,7 +151,7 @@ impl Story {
             true => Outcome::Failed(ErrorClass::Permanent),
             false => {
                 let blocked = self.random.u32(0..=items.min(3));
-                Outcome::Done { done: items - blocked, blocked, failed: 0 }
+                Outcome::Done { done: items - blocked, blocked, failed: 0, waited: Duration::ZERO }
             }
         };
         let effects = self.rig.machine.finished(id, outcome, self.rig.now);
