@@ -5,6 +5,13 @@
 //! at level critical, because what is claimed here is claimed by nobody else.
 //!
 //! Jobs are taken up in every mode: they are promises.
+//!
+//! **Whose fault is it?** A process that is killed loses the leases of all its jobs, and a job that kills its process
+//! looks like those beside it: a service that crashes at each start, or is killed sooner than it gets to them, would
+//! give up all of them in the end. So a job that has been lost half as often as it may ([`Tenure::suspects`]) is begun by
+//! itself: the others are given back, and until it has got on by a chunk, which clears it, or for as long as a lease,
+//! nothing else is taken up. What is under way already goes on beside it: that has got on lately. Sixty jobs of which
+//! one is to blame cost twenty crashes, and that one job.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +26,7 @@ use super::{
     journal::{Claim, Claimed, End, Journal, Settle},
     policy::{Policy, Tenure},
 };
-use crate::signal::Name;
+use crate::{clock::Tick, signal::Name};
 
 /// How long until a job is taken up again for which there was no room in the end.
 const CROWDED: Duration = Duration::from_secs(1);
@@ -51,6 +58,14 @@ pub struct Source {
     pub handlers: BTreeMap<Name, Handler>,
 }
 
+/// A job that was begun by itself.
+struct Alone {
+    kind: Name,
+    caller: String,
+    /// For no longer than this.
+    until: Tick,
+}
+
 /// Where jobs come from. Cheap to clone.
 #[derive(Clone)]
 pub struct Intake {
@@ -72,11 +87,13 @@ impl Intake {
         let Source { pool, journal, handlers } = &source;
         let ttl = self.batches.0.tenure.ttl;
         let (mut changes, mut failures) = (self.batches.changes(), 0);
+        let mut alone: Option<Alone> = None;
         loop {
             changes.mark_unchanged();
             let (queues, room) = self.batches.room(pool, handlers.keys());
             let limit = u32::try_from(room).unwrap_or(u32::MAX);
-            if limit == 0 || queues.is_empty() {
+            alone = alone.filter(|alone| self.is_at_work(alone));
+            if limit == 0 || queues.is_empty() || alone.is_some() {
                 drop(tokio::time::timeout(FULL, changes.changed()).await);
                 continue;
             }
@@ -84,7 +101,7 @@ impl Intake {
                 Ok(claimed) => {
                     failures = 0;
                     let none = claimed.is_empty();
-                    self.begin(&source, claimed).await;
+                    alone = self.begin(&source, claimed).await;
                     if none {
                         journal.due(&queues).await;
                     }
@@ -100,23 +117,44 @@ impl Intake {
         }
     }
 
-    async fn begin(&self, source: &Source, claimed: Vec<Claimed>) {
-        let not_begun = |job: Claimed| {
+    /// Begins what was claimed. If some of it may take the process down, the first of that, which is given back, and no other.
+    async fn begin(&self, source: &Source, claimed: Vec<Claimed>) -> Option<Alone> {
+        let tenure = &self.batches.0.tenure;
+        let suspect = claimed.iter().position(|job| tenure.suspects(job));
+        let (mut ends, mut alone) = (Vec::with_capacity(claimed.len()), None);
+        for (at, job) in claimed.into_iter().enumerate() {
             let lease = job.lease;
-            self.begin_one(source, job).err().map(|end| Settle { lease, end })
-        };
-        let ends: Vec<_> = claimed.into_iter().filter_map(not_begun).collect();
+            let begun = if suspect.is_some_and(|suspect| suspect != at) {
+                Err(End::Release { after: Duration::ZERO })
+            } else {
+                self.begin_one(source, job)
+            };
+            match begun {
+                Ok((kind, caller)) if suspect.is_some() => {
+                    alone = Some(Alone { kind, caller, until: self.batches.now() + tenure.ttl });
+                }
+                Ok(_) => {}
+                Err(end) => ends.push(Settle { lease, end }),
+            }
+        }
         if !ends.is_empty() {
             // Those whose end is not written come back when their leases are over.
             drop(source.journal.settle(ends).await);
         }
+        alone
     }
 
-    fn begin_one(&self, source: &Source, job: Claimed) -> Result<(), End> {
+    /// Whether it is still to be seen what becomes of it.
+    fn is_at_work(&self, Alone { kind, caller, until }: &Alone) -> bool {
+        self.batches.now() < *until
+            && self.batches.read(|machine| machine.is_at_its_first_chunk(kind, caller))
+    }
+
+    /// Says by which kind and caller it is known.
+    fn begin_one(&self, source: &Source, job: Claimed) -> Result<(Name, String), End> {
         let tenure = &self.batches.0.tenure;
-        if job.losses >= tenure.max_losses {
-            let error = format!("{} processes ended while they worked on it", job.losses);
-            return Err(End::Dead { error });
+        if let Some(end) = tenure.lost(&job) {
+            return Err(end);
         }
         let handler = source.handlers.get(&job.queue).ok_or(End::Release { after: CROWDED })?;
         let made = catch_unwind(AssertUnwindSafe(|| (handler.make)(&job)));
@@ -134,8 +172,9 @@ impl Intake {
             deadline: None,
             work,
         };
+        let known = (Name::clone(&operation.kind), operation.caller.clone());
         let resumed = self.batches.resume(operation, Arc::clone(&source.journal), job.lease, counts);
-        if resumed { Ok(()) } else { Err(End::Release { after: CROWDED }) }
+        if resumed { Ok(known) } else { Err(End::Release { after: CROWDED }) }
     }
 }
 

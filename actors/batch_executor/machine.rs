@@ -398,6 +398,13 @@ impl Machine {
         self.runs.values().any(|run| *run.kind == *kind)
     }
 
+    /// Whether this caller's run of this kind is worked on, and has not got on since it was begun here.
+    #[must_use]
+    pub fn is_at_its_first_chunk(&self, kind: &str, caller: &str) -> bool {
+        let run = self.find(kind, caller).and_then(|id| self.runs.get(&id));
+        run.is_some_and(|run| !run.begun)
+    }
+
     /// Whether nothing is worked on.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -22,6 +22,7 @@ mod keeper;
 mod kills;
 mod long_operation;
 mod lookup;
+mod operation_siege;
 #[path = "../operations/mod.rs"]
 mod operations;
 mod pool;

@@ -241,7 +241,7 @@ async fn end(server: &Server, how: End, service: &Service) -> Cost {
 }
 
 /// Asks for the start again and again: what is left of a killed server may keep the new one from starting.
-async fn up_again(server: &Server) {
+pub(crate) async fn up_again(server: &Server) {
     for turn in 0_u32.. {
         if turn.is_multiple_of(10) {
             server.start_again();

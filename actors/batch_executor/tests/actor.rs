@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use parking_lot::Mutex;
@@ -287,4 +287,53 @@ async fn a_handler_that_panics_takes_nobody_with_it() {
     until(|| journal.ended(1).0 == State::Done).await;
     assert_eq!((journal.troubles(1).0, calls.load(Ordering::Relaxed)), (1, 2));
     actor.stop(None);
+}
+
+/// Fifty jobs, one of which takes down whoever works on it, before any of the others has got on.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_takes_its_process_down_takes_none_of_those_beside_it_along() {
+    const JOBS: i64 = 50;
+    const GUILTY: &str = "17";
+    let journal: Arc<Memory> = Arc::default();
+    let job = |owner: i64| NewJob {
+        owner: Some(owner.to_string()),
+        total: 20,
+        ..NewJob::new("spam-capture", *b"[1]")
+    };
+    journal.accept((0..JOBS).map(job).collect()).await.expect("they are accepted");
+    let over = |id| journal.ended(id).0.is_over();
+    let mut ends = 0;
+    while !(1..=JOBS).all(over) {
+        let (mut process, dead) = (Process::new(&journal, MS(1)), Arc::new(AtomicBool::new(false)));
+        let end = Arc::clone(&dead);
+        let make: crate::batch_executor::Make = Arc::new(move |job| {
+            let (guilty, dead) = (job.owner.as_deref() == Some(GUILTY), Arc::clone(&end));
+            let work: Work = Arc::new(move |Chunk { items, .. }| {
+                let dead = Arc::clone(&dead);
+                Box::pin(async move {
+                    sleep(MS(if guilty { 1 } else { 10 })).await;
+                    // Where the process is gone nothing ever ends.
+                    if guilty || dead.load(Ordering::Relaxed) {
+                        dead.store(true, Ordering::Relaxed);
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(Did { done: items, ..Did::default() })
+                })
+            });
+            Ok(work)
+        });
+        let mut source = process.intake.sources[0].clone();
+        source.handlers.insert("spam-capture".into(), Handler { make, one_each: true });
+        process.intake = Intake::new(process.batches.clone(), vec![source]);
+        let (actor, ended) = process.start().await;
+        until(|| dead.load(Ordering::Relaxed) || (1..=JOBS).all(over)).await;
+        ends += u32::from(dead.load(Ordering::Relaxed));
+        actor.stop(None);
+        ended.await.expect("it stops");
+    }
+    assert_eq!(ends, Tenure::default().max_losses);
+    for id in 1..=JOBS {
+        let expected = if (id - 1).to_string() == GUILTY { State::Dead } else { State::Done };
+        assert_eq!(journal.ended(id).0, expected, "job {id}: {:?}", journal.troubles(id));
+    }
 }
