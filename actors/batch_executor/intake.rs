@@ -11,7 +11,9 @@
 //! give up all of them in the end. So a job that has been lost half as often as it may ([`Tenure::suspects`]) is begun by
 //! itself: the others are given back, and until it has got on by a chunk, which clears it, or for as long as a lease,
 //! nothing else is taken up. What is under way already goes on beside it: that has got on lately. Sixty jobs of which
-//! one is to blame cost twenty crashes, and that one job.
+//! one is to blame cost twenty crashes, and that one job. For the same reason a process that has just begun takes up one
+//! job, then two, then four: one that ends soon has lost few, and where the first is such a job there is nothing to give
+//! back.
 
 use std::{
     collections::BTreeMap,
@@ -24,6 +26,7 @@ use std::{
 use super::{
     handle::{Batches, Operation, Work},
     journal::{Claim, Claimed, End, Journal, Settle},
+    machine::RUNS,
     policy::{Policy, Tenure},
 };
 use crate::{clock::Tick, signal::Name};
@@ -87,11 +90,11 @@ impl Intake {
         let Source { pool, journal, handlers } = &source;
         let ttl = self.batches.0.tenure.ttl;
         let (mut changes, mut failures) = (self.batches.changes(), 0);
-        let mut alone: Option<Alone> = None;
+        let (mut alone, mut most): (Option<Alone>, usize) = (None, 1);
         loop {
             changes.mark_unchanged();
             let (queues, room) = self.batches.room(pool, handlers.keys());
-            let limit = u32::try_from(room).unwrap_or(u32::MAX);
+            let limit = u32::try_from(room.min(most)).unwrap_or(u32::MAX);
             alone = alone.filter(|alone| self.is_at_work(alone));
             if limit == 0 || queues.is_empty() || alone.is_some() {
                 drop(tokio::time::timeout(FULL, changes.changed()).await);
@@ -102,6 +105,7 @@ impl Intake {
                     failures = 0;
                     let none = claimed.is_empty();
                     alone = self.begin(&source, claimed).await;
+                    most = if alone.is_some() { 1 } else { RUNS.min(2 * most) };
                     if none {
                         journal.due(&queues).await;
                     }
