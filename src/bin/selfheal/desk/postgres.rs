@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_core::future::BoxFuture;
 use sqlx::{Acquire as _, PgConnection};
 
 use super::ask::{Arg, Ask, Count};
@@ -69,9 +70,7 @@ pub(crate) async fn answer(
     ask: Ask,
     hold: Duration,
 ) -> Result<Vec<Count>, sqlx::Error> {
-    if !hold.is_zero() {
-        sqlx::query("SELECT pg_sleep($1)").bind(hold.as_secs_f64()).execute(&mut *connection).await?;
-    }
+    busy(&mut *connection, hold).await?;
     let mut query = sqlx::query_as(ask.sql);
     for arg in ask.args {
         query = match arg {
@@ -80,4 +79,27 @@ pub(crate) async fn answer(
         };
     }
     query.fetch_all(connection).await
+}
+
+/// How many messages of each of these channels are ready, after holding the connection for `hold`. A channel without any
+/// is not among them.
+pub(crate) fn panels(
+    connection: &mut PgConnection,
+    channels: Vec<i64>,
+    hold: Duration,
+) -> BoxFuture<'_, Result<Vec<(i64, i64)>, sqlx::Error>> {
+    Box::pin(async move {
+        busy(&mut *connection, hold).await?;
+        let query = "SELECT channel, count(*) FROM messages \
+                     WHERE channel = ANY($1) AND status = 'READY' GROUP BY channel";
+        sqlx::query_as(query).bind(channels).fetch_all(connection).await
+    })
+}
+
+/// Keeps the connection, and a backend of the server, for so long.
+async fn busy(connection: &mut PgConnection, hold: Duration) -> Result<(), sqlx::Error> {
+    if !hold.is_zero() {
+        sqlx::query("SELECT pg_sleep($1)").bind(hold.as_secs_f64()).execute(connection).await?;
+    }
+    Ok(())
 }

@@ -177,7 +177,7 @@ async fn capture<R: Reply>(
     Ok(Json(desk.capture(&user, matches!(scan, Scan::All)).await?))
 }
 
-/// 160 queries at once, as the incident had them. The first one that fails takes the dashboard with it.
+/// 160 questions at once, as the incident had them. The first one that fails takes the dashboard with it.
 async fn dashboard<R: Reply>(State(desk): State<Desk>) -> Result<Json<Dashboard>, R> {
     let mut queries = JoinSet::new();
     // A task does not inherit the ticket: without it the query would be nobody's.
@@ -204,7 +204,7 @@ async fn dashboard<R: Reply>(State(desk): State<Desk>) -> Result<Json<Dashboard>
 
 /// One panel of the dashboard; without a number if it was left out.
 async fn panel(desk: Desk, channel: i64) -> Result<(i64, Option<i64>), Error> {
-    let count = desk.number(ask::panel(channel));
+    let count = desk.panel(channel);
     let count =
         if channel < FIRST_OPTIONAL_PANEL { Some(count.await?) } else { desk.optional(count).await? };
     Ok((channel, count))

@@ -2,6 +2,7 @@
 
 use std::{str::FromStr as _, time::Duration};
 
+use futures_core::future::BoxFuture;
 use sqlx::{
     SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
@@ -94,6 +95,23 @@ pub(crate) async fn answer(
         };
     }
     query.fetch_all(connection).await
+}
+
+/// How many messages of each of these channels are ready, after holding the connection for `hold`. A channel without any
+/// is not among them.
+pub(crate) fn panels(
+    connection: &mut SqliteConnection,
+    channels: Vec<i64>,
+    hold: Duration,
+) -> BoxFuture<'_, Result<Vec<(i64, i64)>, sqlx::Error>> {
+    Box::pin(async move {
+        if !hold.is_zero() {
+            tokio::time::sleep(hold).await;
+        }
+        let query = "SELECT channel, count(*) FROM messages \
+                     WHERE channel IN (SELECT value FROM json_each($1)) AND status = 'READY' GROUP BY channel";
+        sqlx::query_as(query).bind(serde_json::json!(channels).to_string()).fetch_all(connection).await
+    })
 }
 
 #[cfg(test)]

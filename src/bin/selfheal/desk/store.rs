@@ -9,10 +9,12 @@ use selfheal::{
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 
 use super::{
-    Faults, POOL_MAX,
-    ask::{Ask, Count},
+    FIRST_PANEL_ALONE, Faults, POOL_MAX,
+    ask::{self, Ask, Count},
     capture::{self, Captured, Guards},
-    message, postgres, sqlite,
+    message,
+    panels::Panels,
+    postgres, sqlite,
 };
 
 /// A pool behind its gate.
@@ -73,6 +75,8 @@ struct Parts {
     heal: Option<Heal>,
     /// Guards the status of messages.
     messages: Option<Guard>,
+    /// Answers panels together.
+    panels: Option<Panels>,
     hold: Duration,
     faults: Option<Faults>,
 }
@@ -82,6 +86,8 @@ struct Parts {
 pub(crate) enum Error {
     /// The pool or the database says no. The gate's refusal travels in it.
     Database(sqlx::Error),
+    /// The same, said to all who asked together.
+    Lookup(db::LookupError),
     /// A query's task ended without an answer.
     Task(tokio::task::JoinError),
     /// A status was not changed.
@@ -94,6 +100,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Database(error) => error.fmt(f),
+            Self::Lookup(error) => error.fmt(f),
             Self::Task(error) => error.fmt(f),
             Self::Status(error) => error.fmt(f),
             Self::Batch(error) => error.fmt(f),
@@ -105,6 +112,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Database(error) => Some(error),
+            Self::Lookup(error) => Some(error),
             Self::Task(error) => Some(error),
             Self::Status(error) => Some(error),
             Self::Batch(error) => Some(error),
@@ -140,14 +148,15 @@ impl Desk {
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let messages = message::guard(&heal)?;
         captures.get_or_init(|| messages.operation("Spam capture"));
-        let messages = Some(messages);
+        let (messages, panels) = (Some(messages), Some(Panels::of(&pool, hold)));
         let (store, heal) = (Store::Guarded(pool), Some(heal));
-        Ok(Self(Arc::new(Parts { store, heal, messages, hold, faults })))
+        Ok(Self(Arc::new(Parts { store, heal, messages, panels, hold, faults })))
     }
 
     /// A desk as most hosts would build it.
     pub(crate) fn plain(pool: Plain, hold: Duration, faults: Option<Faults>) -> Self {
-        Self(Arc::new(Parts { store: Store::Plain(pool), heal: None, messages: None, hold, faults }))
+        let store = Store::Plain(pool);
+        Self(Arc::new(Parts { store, heal: None, messages: None, panels: None, hold, faults }))
     }
 
     /// Asks the database, on a connection of its own.
@@ -177,6 +186,17 @@ impl Desk {
     /// Asks the database for a number.
     pub(crate) async fn number(&self, ask: Ask) -> Result<i64, Error> {
         Ok(self.ask(ask).await?.first().map_or(0, |(_, number)| *number))
+    }
+
+    /// How many messages of a channel are ready: together with whoever else asks, or by a query of its own.
+    pub(super) async fn panel(&self, channel: i64) -> Result<i64, Error> {
+        let Some(panels) = self.0.panels.as_ref().filter(|_| channel < FIRST_PANEL_ALONE) else {
+            return self.number(ask::panel(channel)).await;
+        };
+        if let Some(faults) = &self.0.faults {
+            faults.strike_query().await?;
+        }
+        panels.get(channel).await.map_err(Error::Lookup)
     }
 
     /// Changes the status of a message, and says whether there is one.
