@@ -155,3 +155,10 @@ async fn at_level_critical_no_part_is_begun_though_the_actor_hangs() {
     heal.batch("effects").cancel();
     heal.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it records for the calibration of estimates, and takes a minute"]
+async fn record_chunks() {
+    let folder = Folder::new("operation-record");
+    operations::record::record(&table(&folder).await, effects).await;
+}

@@ -2,6 +2,7 @@
 //! item that was done twice would show.
 
 pub(crate) mod kills;
+pub(crate) mod record;
 
 use std::time::Duration;
 

@@ -8,13 +8,13 @@ use selfheal::{
     batch::{self, Part, Results},
     batch_executor::journal::State,
 };
-use sqlx::PgConnection;
+use sqlx::{Executor as _, PgConnection};
 
 use crate::{
     durable::kills::{DATABASE, kills, told},
     jobs::pool,
     operations::{self, ITEMS, each_once, ended, start},
-    server::{Database, server},
+    server::{Database, options, server},
 };
 
 fn effects(conn: &mut PgConnection, items: Vec<i64>) -> BoxFuture<'_, Result<(), sqlx::Error>> {
@@ -115,4 +115,15 @@ async fn ten_kills_and_every_item_that_was_promised_is_done_once() {
 #[ignore = "takes minutes: KILLS=… of them, 200 if not said"]
 async fn two_hundred_kills_and_every_item_that_was_promised_is_done_once() {
     killed(kills(200)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it records for the calibration of estimates, and takes a minute"]
+async fn record_chunks() {
+    let Some(server) = server() else { return };
+    let server = server.durable();
+    server.admin().await.execute("grant create on schema public to app").await.expect("it may create tables");
+    let pool = pool(options(server.port(), "app", "postgres")).await;
+    sqlx::query("create table effects (item int8)").execute(&pool).await.expect("a table");
+    operations::record::record(&pool, effects).await;
 }
