@@ -1,5 +1,7 @@
 //! How far estimates can be trusted, over loads as services have them.
 
+use std::sync::LazyLock;
+
 use fastrand::Rng;
 
 use super::*;
@@ -42,17 +44,75 @@ const LOADS: [(&str, Load); 7] = [
 /// The share of chunks that took no longer than was said, and by how much what was said is too long on average.
 fn calibration(load: impl Fn(&mut Rng, usize, u32) -> f64, sizes: &[u32], seed: u64) -> (f64, f64) {
     let mut random = Rng::with_seed(seed);
-    let mut estimate = Estimate::new(MS(10), 100);
-    let (mut within, mut said, mut took) = (0, 0.0, 0.0);
-    for at in 0..CHUNKS {
+    let chunks = (0..CHUNKS).map(|at| {
         let items = sizes[at % sizes.len()];
+        (items, Duration::from_secs_f64(load(&mut random, at, items)))
+    });
+    replayed(Estimate::new(MS(10), 100), chunks)
+}
+
+/// The same, of chunks with what they took.
+fn replayed(mut estimate: Estimate, chunks: impl Iterator<Item = (u32, Duration)>) -> (f64, f64) {
+    let (mut within, mut all, mut said, mut took) = (0, 0, 0.0, 0.0);
+    for (items, real) in chunks {
         let at_most = estimate.at_most(items.into());
-        let real = Duration::from_secs_f64(load(&mut random, at, items));
-        within += usize::from(real <= at_most);
+        (within, all) = (within + u32::from(real <= at_most), all + 1);
         (said, took) = (said + at_most.as_secs_f64(), took + real.as_secs_f64());
         estimate.learn(items, real);
     }
-    (within as f64 / CHUNKS as f64, said / took - 1.0)
+    (f64::from(within) / f64::from(all), said / took - 1.0)
+}
+
+/// Chunks of long operations on real databases, and the cost of an item that was configured.
+const RECORDED: [(&str, &str); 2] = [
+    ("PostgreSQL", include_str!("recorded/postgresql.txt")),
+    ("SQLite", include_str!("recorded/sqlite.txt")),
+];
+
+fn recorded(lines: &str) -> Vec<(u32, Duration)> {
+    let chunk = |line: &str| {
+        let (items, micros) = line.split_once(' ').expect("two numbers");
+        (items.parse().expect("items"), Duration::from_micros(micros.parse().expect("microseconds")))
+    };
+    lines.lines().filter(|line| !line.starts_with('#')).map(chunk).collect()
+}
+
+/// How much too long it is on average to say of each chunk what 95 in 100 of the hundred chunks around it stay below:
+/// what somebody would say who knew them all beforehand.
+fn hindsight(chunks: &[(u32, Duration)]) -> f64 {
+    let cost = |(items, took): &(u32, Duration)| took.as_secs_f64() / f64::from(*items);
+    let (mut said, mut took) = (0.0, 0.0);
+    for hundred in chunks.chunks(100) {
+        let mut costs: Vec<_> = hundred.iter().map(cost).collect();
+        costs.sort_by(f64::total_cmp);
+        let most = costs[costs.len() * 95 / 100 - 1];
+        said += hundred.iter().map(|(items, _)| most * f64::from(*items)).sum::<f64>();
+        took += hundred.iter().map(|(_, took)| took.as_secs_f64()).sum::<f64>();
+    }
+    said / took - 1.0
+}
+
+/// What chunks take on a busy machine varies so much that even who knew it beforehand would have to say far more than
+/// they take on average, to be right 95 times in 100. Nobody can be asked to be better than that; this is hardly worse.
+#[test]
+fn of_real_chunks_it_says_hardly_more_than_who_knew_them_beforehand() {
+    for (name, lines) in RECORDED {
+        let chunks = recorded(lines);
+        assert_eq!(chunks.len(), CHUNKS);
+        let (within, over) = replayed(Estimate::new(MS(1), 40), chunks.iter().copied());
+        let least = hindsight(&chunks);
+        eprintln!(
+            "{name}: {:.1} % of the chunks within, {:.1} % too long; in hindsight {:.1} %",
+            within * 100.0,
+            over * 100.0,
+            least * 100.0
+        );
+        assert!(within >= 0.93, "only {within} of the chunks were within");
+        assert!(
+            (1.0 + over) / (1.0 + least) <= 1.1,
+            "{over} too long on average, where {least} is the least"
+        );
+    }
 }
 
 #[test]
@@ -113,10 +173,16 @@ fn before_the_first_chunk_the_configured_cost_is_believed_with_a_margin() {
     assert_eq!(estimate.items_in(MS(1_000)), 100);
 }
 
-/// Operations of all lengths, with chunks as slow as they please: no caller is answered after the deadline.
+/// Operations of all lengths, with chunks as slow as they please, or fifty times as slow as real ones were: no caller is
+/// answered after the deadline.
 #[test]
 fn no_answer_comes_after_the_deadline() {
-    for (name, load) in LOADS {
+    static REAL: LazyLock<Vec<f64>> = LazyLock::new(|| {
+        let chunks = RECORDED.iter().flat_map(|(_, lines)| recorded(lines));
+        chunks.map(|(items, took)| 50.0 * took.as_secs_f64() / f64::from(items)).collect()
+    });
+    let real: Load = |random, _, items| f64::from(items) * REAL[random.usize(..REAL.len())];
+    for (name, load) in LOADS.into_iter().chain([("as recorded", real)]) {
         for reply in [Reply::Fill, Reply::FirstChunk] {
             let mut random = Rng::with_seed(11);
             let mut rig = Rig::new(Policy { reply, ..Policy::default() });
