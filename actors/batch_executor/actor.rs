@@ -1,7 +1,8 @@
 //! The shell: keeps the leases of what is worked on, and takes up what nobody works on.
 //!
-//! Operations need none of it to be begun, done and answered, nor to stop at a level ([`Batches::on_level`](super::Batches::on_level)). With the actor dead for longer than a lease, another
-//! process takes over what this one works on, and this one is told so when it next writes.
+//! Operations need none of it to be begun, done and answered, nor to stop at a level
+//! ([`Batches::on_level`](super::Batches::on_level)). With the actor dead for longer than a lease, another process
+//! takes over what this one works on, and this one is told so when it next writes.
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::runtime::Handle;

@@ -8,12 +8,12 @@
 //!
 //! **Whose fault is it?** A process that is killed loses the leases of all its jobs, and a job that kills its process
 //! looks like those beside it: a service that crashes at each start, or is killed sooner than it gets to them, would
-//! give up all of them in the end. So a job that has been lost half as often as it may ([`Tenure::suspects`]) is begun by
-//! itself: the others are given back, and until it has got on by a chunk, which clears it, or for as long as a lease,
-//! nothing else is taken up. What is under way already goes on beside it: that has got on lately. Sixty jobs of which
-//! one is to blame cost twenty crashes, and that one job. For the same reason a process that has just begun takes up one
-//! job, then two, then four: one that ends soon has lost few, and where the first is such a job there is nothing to give
-//! back.
+//! give up all of them in the end. So a job that has been lost a quarter as often as it may ([`Tenure::suspects`]) is
+//! begun by itself: the others are given back, and until it has got on by a chunk, which clears it, or for as long as
+//! a lease, nothing else is taken up. What is under way already goes on beside it: that has got on lately. Sixty jobs
+//! of which one is to blame cost twenty crashes, and that one job. For the same reason a process that has just begun
+//! takes up one job, then two, then four: one that ends soon has lost few, and where the first is such a job there is
+//! nothing to give back.
 
 use std::{
     collections::BTreeMap,

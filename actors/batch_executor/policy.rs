@@ -154,7 +154,9 @@ pub struct Tenure {
     /// had claimed is taken up by another one after this. Default 30 s.
     pub ttl: Duration,
     /// A job whose leases ended without a word this often, without that it got on, takes its process down with it: it
-    /// is dead. Default 20. After half as many it is begun by itself, so that its end tells it from those beside it.
+    /// is dead. Default 20. After a quarter of them it is begun by itself, so that its end tells it from those beside it:
+    /// fifteen processes in a row must end in its first chunk, and if every other one were killed in it by chance, that
+    /// would befall one job in 30,000.
     pub max_losses: u32,
     /// A job that nobody could begin to work on this often is dead. Default 20: ten minutes of a process that is too
     /// old to understand it.
