@@ -1,5 +1,9 @@
 //! What an error means for whoever got it, in one set of words for the database, for HTTP and for retries.
 
+use std::fmt;
+
+use crate::level::closed_set;
+
 /// What an error means for whoever got it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
@@ -21,6 +25,16 @@ pub enum ErrorClass {
     /// Not known.
     Unknown,
 }
+
+closed_set!(ErrorClass {
+    Transient = "transient",
+    Interrupted = "interrupted",
+    Timeout = "timeout",
+    Overload = "overload",
+    Permanent = "permanent",
+    Shutdown = "shutdown",
+    Unknown = "unknown",
+});
 
 impl ErrorClass {
     /// Whether it is certain that nothing of what was asked for has been done.

@@ -317,6 +317,13 @@ pub enum BatchEvent {
         /// Why the last one did.
         why: Name,
     },
+    /// A job of it, in one piece, has failed for good.
+    Dead {
+        /// Which one.
+        job: i64,
+        /// Why.
+        why: Name,
+    },
     /// Somebody did not want it any more.
     Cancelled {
         /// Items that nothing has become of.

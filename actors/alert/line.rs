@@ -191,6 +191,7 @@ impl Line {
             | BatchEvent::PassedBy { .. }
             | BatchEvent::Done { .. }
             | BatchEvent::GivenUp { .. }
+            | BatchEvent::Dead { .. }
             | BatchEvent::Cancelled { .. } => vec![Self::Batch(event.clone())],
         }
     }
@@ -212,9 +213,10 @@ impl Line {
             | Self::LongOperation { .. }
             | Self::AutoBatching { .. }
             | Self::Mode { .. } => Severity::Info,
-            Self::Batch(BatchEvent::PassedBy { .. } | BatchEvent::GivenUp { .. }) | Self::TooLong { .. } => {
-                Severity::Warning
-            }
+            Self::Batch(
+                BatchEvent::PassedBy { .. } | BatchEvent::GivenUp { .. } | BatchEvent::Dead { .. },
+            )
+            | Self::TooLong { .. } => Severity::Warning,
             Self::Batch(_) => Severity::Info,
             Self::Pressure(_)
             | Self::Circuit { to: Circuit::Open, would: false, .. }
@@ -421,6 +423,7 @@ fn batch(event: &BatchEvent, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         BatchEvent::GivenUp { failed, why } => {
             write!(f, "Operation given up: {} items failed, the last one: {why}", grouped(*failed))
         }
+        BatchEvent::Dead { job, why } => write!(f, "Job {job} has failed for good: {why}"),
         BatchEvent::Cancelled { left } => write!(f, "Operation cancelled, {} items left", grouped(*left)),
         BatchEvent::Planned { items, estimate, .. } => {
             write!(f, "{} items take {}", grouped(*items), seconds(*estimate))

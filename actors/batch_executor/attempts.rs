@@ -4,28 +4,36 @@ use std::time::Duration;
 
 use super::{
     journal::{Claimed, End},
+    machine::Ending,
     policy::Tenure,
 };
-use crate::backoff::Backoff;
+use crate::{backoff::Backoff, error_class::ErrorClass};
 
-/// How often a job is tried, and how long after each failure.
+/// How often a job in one piece is tried, and how long after each failure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attempts {
     /// Attempts that may fail; then the job is dead, with the last error. Default 10.
     pub most: u32,
     /// The waits between them. Default 1 s, twice as long each time, at most 5 minutes.
     pub waits: Backoff,
+    /// How long a job is left alone that found no room, or was too slow under pressure: that is no attempt. Default
+    /// 10 s.
+    pub again: Duration,
 }
 
 impl Attempts {
-    /// How the lease of a job ends whose attempt has failed. `poison`: it is the job's own fault, and would fail again; a
-    /// full disk, or a database that takes no writes, is nobody's fault here.
+    /// What becomes of a job that has failed so, after so many attempts that have failed before. What is the job's own
+    /// fault would fail again; what comes of pressure, or of a pool without connections, is nobody's fault here.
     #[must_use]
-    pub fn failed(&self, job: &Claimed, poison: bool, error: String) -> End {
-        if poison || job.failures.saturating_add(1) >= self.most {
-            End::Dead { error }
-        } else {
-            End::Retry { after: self.waits.delay(job.failures), error }
+    pub fn failed(&self, class: ErrorClass, before: u32, pressed: bool) -> Ending {
+        let last = before.saturating_add(1) >= self.most;
+        match class {
+            ErrorClass::Overload | ErrorClass::Shutdown => Ending::PutOff { after: self.again },
+            ErrorClass::Timeout if pressed => Ending::PutOff { after: self.again },
+            ErrorClass::Permanent => Ending::Failed { again: None },
+            ErrorClass::Transient | ErrorClass::Interrupted | ErrorClass::Timeout | ErrorClass::Unknown => {
+                Ending::Failed { again: (!last).then(|| self.waits.delay(before)) }
+            }
         }
     }
 }
@@ -34,7 +42,7 @@ impl Default for Attempts {
     fn default() -> Self {
         let waits =
             Backoff { initial: Duration::from_secs(1), factor: 2.0, max: Duration::from_secs(5 * 60) };
-        Self { most: 10, waits }
+        Self { most: 10, waits, again: Duration::from_secs(10) }
     }
 }
 
@@ -67,7 +75,7 @@ mod tests {
         level::Class,
     };
 
-    fn job(failures: u32, losses: u32) -> Claimed {
+    fn job(losses: u32) -> Claimed {
         Claimed {
             lease: Lease { job: JobId(1), token: 1 },
             queue: "q".into(),
@@ -75,36 +83,42 @@ mod tests {
             class: Class::Background,
             owner: None,
             progress: Progress::default(),
-            failures,
+            failures: 0,
             losses,
             age: Duration::ZERO,
         }
     }
 
     #[test]
-    fn waits_grow_until_it_is_dead_with_its_error() {
-        let attempts = Attempts::default();
-        let ends: Vec<_> = (0..10).map(|n| attempts.failed(&job(n, 0), false, "no".into())).collect();
-        let waits: Vec<_> = ends
-            .iter()
-            .filter_map(|end| if let End::Retry { after, .. } = end { Some(after.as_secs()) } else { None })
-            .collect();
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256]);
-        assert_eq!(ends[9], End::Dead { error: "no".into() });
+    fn waits_grow_until_it_is_dead() {
+        let failed = |before| Attempts::default().failed(ErrorClass::Unknown, before, false);
+        let again = |secs| Ending::Failed { again: Some(Duration::from_secs(secs)) };
+        let ends: Vec<_> = (0..9).map(failed).collect();
+        assert_eq!(ends, [1, 2, 4, 8, 16, 32, 64, 128, 256].map(again));
+        assert_eq!(failed(9), Ending::Failed { again: None });
+        let forever = Attempts { most: u32::MAX, ..Attempts::default() };
+        assert_eq!(forever.failed(ErrorClass::Transient, 1_000, false), again(300));
     }
 
     #[test]
-    fn poison_is_not_tried_again() {
-        let end = Attempts::default().failed(&job(0, 0), true, "no such column".into());
-        assert_eq!(end, End::Dead { error: "no such column".into() });
+    fn poison_is_not_tried_again_and_pressure_is_no_attempt() {
+        let attempts = Attempts::default();
+        let put_off = Ending::PutOff { after: attempts.again };
+        let dead = Ending::Failed { again: None };
+        assert_eq!(attempts.failed(ErrorClass::Permanent, 0, true), dead);
+        for before in [0, 9, 1_000] {
+            assert_eq!(attempts.failed(ErrorClass::Overload, before, false), put_off);
+            assert_eq!(attempts.failed(ErrorClass::Timeout, before, true), put_off);
+        }
+        assert_eq!(attempts.failed(ErrorClass::Timeout, 9, false), dead);
     }
 
     #[test]
     fn a_job_that_takes_down_whoever_works_on_it_is_dead_in_the_end() {
         let tenure = Tenure { max_losses: 3, ..Tenure::default() };
-        assert_eq!([0, 1, 2].map(|losses| tenure.suspects(&job(0, losses))), [false, true, true]);
-        assert_eq!([0, 1, 2].map(|losses| tenure.lost(&job(0, losses))), [None, None, None]);
-        let Some(End::Dead { error }) = tenure.lost(&job(0, 3)) else { panic!("it goes on") };
+        assert_eq!([0, 1, 2].map(|losses| tenure.suspects(&job(losses))), [false, true, true]);
+        assert_eq!([0, 1, 2].map(|losses| tenure.lost(&job(losses))), [None, None, None]);
+        let Some(End::Dead { error }) = tenure.lost(&job(3)) else { panic!("it goes on") };
         assert!(error.contains("3 times"), "{error}");
     }
 }

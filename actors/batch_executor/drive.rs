@@ -34,8 +34,11 @@ pub(super) struct Drive {
     answer: Option<oneshot::Sender<Result<Report, Refused>>>,
     lease: Option<Lease>,
     items: Vec<Item>,
-    /// Why the last chunk failed.
+    /// Why the last chunk failed, and what that means.
     why: String,
+    class: ErrorClass,
+    /// What it came to.
+    result: Option<Vec<u8>>,
     changes: watch::Receiver<()>,
     begun: Tick,
 }
@@ -59,7 +62,8 @@ impl Drive {
         answer: Option<oneshot::Sender<Result<Report, Refused>>>,
     ) -> Self {
         let (changes, why, begun) = (batches.changes(), String::new(), batches.now());
-        Self { batches, id, operation, journal, answer, lease: None, items: Vec::new(), why, changes, begun }
+        let (lease, items, class, result) = (None, Vec::new(), ErrorClass::Unknown, None);
+        Self { batches, id, operation, journal, answer, lease, items, why, class, result, changes, begun }
     }
 
     pub(super) fn with(mut self, lease: Lease) -> Self {
@@ -167,6 +171,7 @@ impl Drive {
             Err(NotDone::Lost) => return Err(Stop::Lost),
             Err(NotDone::Failed { class, why }) => {
                 self.why.clone_from(why);
+                self.class = *class;
                 Outcome::Failed(*class)
             }
         };
@@ -178,7 +183,9 @@ impl Drive {
         self.batches.show(self.id, self.lease.map(|lease| lease.job));
         let mut moved = false;
         if let Ok(did) = did {
-            moved = !did.written;
+            // That the only item is done is written with the end.
+            moved = !did.written && (self.operation.items > 1 || did.result.is_some());
+            self.result = did.result;
             self.name(did.items);
         }
         for effect in effects {
@@ -245,7 +252,8 @@ impl Drive {
 
     async fn checkpoint(&self, counts: Counts) -> Result<(), Stop> {
         let Some(lease) = self.lease else { return Ok(()) };
-        match self.journal.checkpoint(lease, &Progress { cursor: None, counts }).await {
+        let progress = Progress { cursor: self.result.clone(), counts };
+        match self.journal.checkpoint(lease, &progress).await {
             Ok(Fence::Lost) => Err(Stop::Lost),
             // What is not written will be with the next chunk; until then a crash repeats it.
             Ok(Fence::Held) | Err(_) => Ok(()),
@@ -271,6 +279,9 @@ impl Drive {
                 }
                 Ending::Cancelled => End::Dead { error: "cancelled".to_owned() },
                 Ending::Released => End::Release { after: Duration::ZERO },
+                Ending::Failed { again: Some(after) } => End::Retry { after, error: self.error() },
+                Ending::Failed { again: None } => End::Dead { error: self.error() },
+                Ending::PutOff { after } => End::Release { after },
                 Ending::Lost => return self.reply(),
             };
             // What is not written now is found at its end by whoever takes the job up.
@@ -278,14 +289,29 @@ impl Drive {
         }
         let took = self.batches.now().since(self.begun);
         match ending {
+            // Of jobs in one piece there are many, and nobody wants to hear of each.
+            Ending::Done if self.batches.read(|machine| machine.is_deferred(&self.operation.kind)) => {}
             Ending::Done => self.tell(BatchEvent::Done { items: counts.total, took }),
             Ending::GaveUp => {
                 self.tell(BatchEvent::GivenUp { failed: counts.failed, why: self.why.as_str().into() });
             }
             Ending::Cancelled => self.tell(BatchEvent::Cancelled { left: counts.remaining() }),
+            Ending::Failed { again: None } => {
+                if let Some(lease) = self.lease {
+                    self.tell(BatchEvent::Dead { job: lease.job.0, why: self.why.as_str().into() });
+                }
+            }
+            Ending::Failed { again: Some(_) } | Ending::PutOff { .. } => {
+                tracing::debug!(target: "selfheal", operation = %self.operation.kind, error = %self.why, "A job is tried again later");
+            }
             Ending::Released | Ending::Lost => {}
         }
         self.reply();
+    }
+
+    /// What is kept of a failure: its class is for whoever may ask about the job, all of it for people.
+    fn error(&self) -> String {
+        format!("{}: {}", self.class, self.why)
     }
 
     /// Answers the caller, if that has not been done.

@@ -16,9 +16,10 @@ use tokio::{
 };
 
 use super::{
+    attempts::Attempts,
     drive::Drive,
     journal::{Counts, Fence, JobId, Journal, JournalError, Lease, Trouble},
-    machine::{Begun, Machine, Next, RunId, Wanted},
+    machine::{Attempt, Begun, Machine, Next, RunId, Wanted},
     policy::{Policy, Tenure},
 };
 use crate::{
@@ -62,7 +63,12 @@ pub struct Did {
     pub waited: Duration,
     /// Those that were not done, by name.
     pub items: Vec<Item>,
+    /// What it came to, to be kept with the job; of a job in one piece. At most [`MAX_RESULT`] bytes.
+    pub result: Option<Vec<u8>>,
 }
+
+/// The most bytes that the result of a job may have: it is no place for files.
+pub const MAX_RESULT: usize = 64 * 1024;
 
 /// An item that was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,6 +220,11 @@ impl Batches {
         self.0.machine.lock().register(kind, pool, policy);
     }
 
+    /// From now on there are jobs in one piece of this kind, on this pool, which are tried so often.
+    pub fn register_deferred(&self, kind: Name, pool: Name, attempts: Attempts) {
+        self.0.machine.lock().register_deferred(kind, pool, attempts);
+    }
+
     /// Does an operation, or as much of it as its caller has time for; the rest is done without them, and written down
     /// in `journal` before anybody is told of it.
     ///
@@ -252,15 +263,20 @@ impl Batches {
         answer
     }
 
-    /// Goes on with a job that was claimed. False: there is no room, or it runs already; give the lease back.
+    /// Goes on with a job that was claimed; `attempt`: it is in one piece. False: there is no room, or it runs already;
+    /// give the lease back.
     pub fn resume(
         &self,
         operation: Operation,
         journal: Arc<dyn Journal>,
-        lease: Lease,
-        counts: Counts,
+        (lease, counts): (Lease, Counts),
+        attempt: Option<Attempt>,
     ) -> bool {
-        let resumed = self.0.machine.lock().resume(&operation.kind, &operation.caller, counts);
+        let Operation { kind, caller, .. } = &operation;
+        let resumed = match attempt {
+            Some(attempt) => self.0.machine.lock().attempt(kind, caller, counts, attempt),
+            None => self.0.machine.lock().resume(kind, caller, counts),
+        };
         let Some(id) = resumed else { return false };
         let progress = Progress { job: Some(lease.job), counts, over: false };
         self.begin_to_show(id, progress);

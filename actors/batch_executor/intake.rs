@@ -26,10 +26,13 @@ use std::{
 use super::{
     handle::{Batches, Operation, Work},
     journal::{Claim, Claimed, End, Journal, Settle},
-    machine::RUNS,
-    policy::{Policy, Tenure},
+    machine::{Attempt, RUNS},
+    policy::Policy,
 };
-use crate::{clock::Tick, signal::Name};
+use crate::{
+    clock::Tick,
+    signal::{BatchEvent, Name},
+};
 
 /// How long until a job is taken up again for which there was no room in the end.
 const CROWDED: Duration = Duration::from_secs(1);
@@ -45,7 +48,7 @@ pub struct Handler {
     /// Makes the work of a job.
     pub make: Make,
     /// Whether an owner has one job at a time here, which a second call of the same operation joins. If not, jobs know
-    /// nothing of each other.
+    /// nothing of each other, and each is in one piece.
     pub one_each: bool,
 }
 
@@ -163,7 +166,9 @@ impl Intake {
         let handler = source.handlers.get(&job.queue).ok_or(End::Release { after: CROWDED })?;
         let made = catch_unwind(AssertUnwindSafe(|| (handler.make)(&job)));
         let made = made.unwrap_or_else(|_| Err("it has panicked".to_owned()));
-        let work = made.map_err(|error| not_made(tenure, &job, error))?;
+        let work = made.map_err(|error| self.not_made(&job, error))?;
+        let attempt = Attempt { class: job.class, before: job.failures };
+        let attempt = (!handler.one_each).then_some(attempt);
         let counts = job.progress.counts;
         let operation = Operation {
             caller: job
@@ -177,17 +182,19 @@ impl Intake {
             work,
         };
         let known = (Name::clone(&operation.kind), operation.caller.clone());
-        let resumed = self.batches.resume(operation, Arc::clone(&source.journal), job.lease, counts);
+        let journal = Arc::clone(&source.journal);
+        let resumed = self.batches.resume(operation, journal, (job.lease, counts), attempt);
         if resumed { Ok(known) } else { Err(End::Release { after: CROWDED }) }
     }
-}
 
-/// It may have been written by a newer version, which is started beside this one: there is time for that.
-fn not_made(tenure: &Tenure, job: &Claimed, error: String) -> End {
-    tracing::warn!(target: "selfheal", job = %job.lease.job, operation = %job.queue, "A job cannot be begun: {error}");
-    if job.failures + 1 >= tenure.max_failures {
-        End::Dead { error }
-    } else {
+    /// It may have been written by a newer version, which is started beside this one: there is time for that.
+    fn not_made(&self, job: &Claimed, error: String) -> End {
+        let (id, tenure) = (job.lease.job, &self.batches.0.tenure);
+        if job.failures + 1 >= tenure.max_failures {
+            self.batches.tell(&job.queue, BatchEvent::Dead { job: id.0, why: error.as_str().into() });
+            return End::Dead { error };
+        }
+        tracing::warn!(target: "selfheal", job = %id, operation = %job.queue, "A job cannot be begun: {error}");
         End::Retry { after: tenure.again, error }
     }
 }

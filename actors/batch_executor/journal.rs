@@ -326,6 +326,8 @@ pub struct Job {
     pub failures: u32,
     /// Leases that ended without a word.
     pub losses: u32,
+    /// What the last checkpoint has left; of a job in one piece that is done, what it came to. `None` in lists.
+    pub cursor: Option<Vec<u8>>,
     /// Why the last attempt has failed.
     pub error: Option<String>,
     /// How long ago it was accepted, by the database's clock.

@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
+    attempts::Attempts,
     estimate::Estimate,
     journal::Counts,
     policy::{Policy, Reply},
@@ -18,7 +19,7 @@ use crate::{
     clock::Tick,
     error_class::ErrorClass,
     histogram::Histogram,
-    level::Level,
+    level::{Class, Level},
     signal::{BatchEvent, Name},
 };
 
@@ -49,11 +50,22 @@ struct Kind {
     cap: Option<u32>,
     held: bool,
     tally: Tally,
+    /// How often its jobs are tried, if they are in one piece; of a long operation each part is tried in its place.
+    attempts: Option<Attempts>,
 }
 
 /// One run of an operation, within this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(u64);
+
+/// What is known of a job in one piece before it is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Whose work it is: where not all may work at once, the better class goes first.
+    pub class: Class,
+    /// How many attempts have failed before.
+    pub before: u32,
+}
 
 /// What an operation will come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +168,16 @@ pub enum Ending {
     Released,
     /// Somebody else works on it: its lease is lost.
     Lost,
+    /// A job in one piece has failed.
+    Failed {
+        /// When it is tried again, from now; `None`: never.
+        again: Option<Duration>,
+    },
+    /// A job in one piece had no chance, which is no attempt. It is left alone for so long.
+    PutOff {
+        /// From now.
+        after: Duration,
+    },
 }
 
 /// How a chunk went.
@@ -219,8 +241,17 @@ impl Machine {
         let chunk = planned(&policy, &Estimate::new(policy.per_item, policy.least));
         let estimate = Estimate::new(policy.per_item, chunk);
         let (queueing, tally) = (Queueing::default(), Tally::default());
-        let fresh = Kind { pool, policy, estimate, queueing, cap: None, held: false, tally };
+        let fresh = Kind { pool, policy, estimate, queueing, cap: None, held: false, tally, attempts: None };
         self.kinds.entry(kind).or_insert(fresh);
+    }
+
+    /// From now on there are jobs in one piece of this kind, on this pool. Nobody waits for them; one that fails is given
+    /// back to the journal, and is tried again so often.
+    pub fn register_deferred(&mut self, kind: Name, pool: Name, attempts: Attempts) {
+        self.register(Name::clone(&kind), pool, Policy::default());
+        if let Some(kind) = self.kinds.get_mut(&kind) {
+            kind.attempts = Some(attempts);
+        }
     }
 
     /// What an operation of so many items would come to, begun now. `None`: there is no such kind.
@@ -253,6 +284,15 @@ impl Machine {
         room.then(|| self.add(Run::background(kind, caller, plan, counts)))
     }
 
+    /// Another attempt at a job in one piece.
+    pub fn attempt(&mut self, kind: &Name, job: &str, counts: Counts, attempt: Attempt) -> Option<RunId> {
+        let id = self.resume(kind, job, counts)?;
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.attempt = attempt;
+        }
+        Some(id)
+    }
+
     /// How many runs more can be worked on.
     #[must_use]
     pub fn room(&self) -> usize {
@@ -283,6 +323,15 @@ impl Machine {
         let Some(run) = self.runs.get_mut(&id) else { return Vec::new() };
         let Some(kind) = self.kinds.get_mut(&run.kind) else { return Vec::new() };
         let Some((Working { items, awaited, .. }, took)) = run.stop(now) else { return Vec::new() };
+        if let Some(attempts) = &kind.attempts {
+            match outcome {
+                Outcome::Done { done, blocked, failed, .. } => run.advance(done, blocked, failed),
+                Outcome::Failed(class) => {
+                    run.spent(class, attempts, self.turns.level(&kind.pool) > Level::Normal);
+                }
+            }
+            return Vec::new();
+        }
         let mut effects = Vec::new();
         match outcome {
             Outcome::Done { done, blocked, failed, waited } => {
@@ -386,6 +435,12 @@ impl Machine {
         self.kinds.get(kind).is_some_and(|kind| !kind.held)
     }
 
+    /// Whether what is called so is a job in one piece.
+    #[must_use]
+    pub fn is_deferred(&self, kind: &str) -> bool {
+        self.kinds.get(kind).is_some_and(|kind| kind.attempts.is_some())
+    }
+
     /// Whether nothing is begun any more.
     #[must_use]
     pub const fn is_draining(&self) -> bool {
@@ -445,10 +500,10 @@ impl Machine {
         runs.find(|(_, run)| *run.kind == *kind && *run.caller == *caller).map(|(id, _)| *id)
     }
 
-    /// Each kind: its name, the items of a chunk now, the items that are left in its runs, and what has become of all
+    /// Each kind of long operation: its name, the items of a chunk now, the items that are left in its runs, and what has become of all
     /// others.
     pub fn kinds(&self) -> impl Iterator<Item = (&Name, u32, u64, Tally)> {
-        self.kinds.iter().map(|(name, kind)| {
+        self.kinds.iter().filter(|(_, kind)| kind.attempts.is_none()).map(|(name, kind)| {
             let runs = self.runs.values().filter(|run| run.kind == *name);
             let left = runs.map(|run| run.counts.remaining()).sum();
             (name, self.under_pressure(kind, kind.batch()), left, kind.tally)
@@ -472,14 +527,19 @@ impl Machine {
         }
         match self.turns.allowed(&kind.pool, now) {
             (0, _) => wait(Waits::Pressure, None),
-            (allowed, more) if self.others_work(id, &kind.pool) >= allowed => wait(Waits::Turn, more),
+            (allowed, more) if self.others_first(id, run, &kind.pool) >= allowed => wait(Waits::Turn, more),
             _ => run.due(items, now, None),
         }
     }
 
-    fn others_work(&self, id: RunId, pool: &Name) -> usize {
-        let others = self.runs.iter().filter(|(other, _)| **other != id);
-        others.filter(|(_, run)| run.works_unawaited() && self.is_on(run, pool)).count()
+    /// How many others are at work, or have a better class and wait for nothing but their turn.
+    fn others_first(&self, id: RunId, run: &Run, pool: &Name) -> usize {
+        let others =
+            self.runs.iter().filter(|(other, other_run)| **other != id && self.is_on(other_run, pool));
+        let better = |other: &Run| {
+            other.attempt.class < run.attempt.class && other.is_ready() && self.is_open(&other.kind)
+        };
+        others.filter(|(_, other)| other.works_unawaited() || better(other)).count()
     }
 
     fn is_on(&self, run: &Run, pool: &Name) -> bool {

@@ -17,6 +17,10 @@
 //! - **A chunk that fails** because of its surroundings is tried again, later; because it was too long, with half of
 //!   it; because of what is in it, by halves, until the one item that fails is known and passed by.
 //!
+//! **Jobs in one piece** are deferred by whoever does not want to wait for them: they are written down first, taken up
+//! by class and as the level of their pool allows, done once, and given back when they fail, to be tried again ever more
+//! seldom ([`Attempts`]). They give way as everything does that nobody waits for, and share its turns.
+//!
 //! A chunk that was slow halves those that follow, and each that was not lets them grow by ten items again, up to
 //! what was planned (additive increase, multiplicative decrease; Chiu and Jain, 1989): never above, so that "batch 3 of
 //! 15" stays true.
@@ -43,7 +47,11 @@ mod tests;
 pub use actor::{BatchExecutor, Message};
 pub use attempts::Attempts;
 pub use estimate::Estimate;
-pub use handle::{Batches, Chunk, Did, Fate, Item, NotDone, Operation, Progress, Refused, Report, Work};
+pub use handle::{
+    Batches, Chunk, Did, Fate, Item, MAX_RESULT, NotDone, Operation, Progress, Refused, Report, Work,
+};
 pub use intake::{Handler, Intake, Make, Source};
-pub use machine::{Begun, Effect, Ending, Machine, Next, Outcome, Plan, RUNS, RunId, Tally, Waits, Wanted};
+pub use machine::{
+    Attempt, Begun, Effect, Ending, Machine, Next, Outcome, Plan, RUNS, RunId, Tally, Waits, Wanted,
+};
 pub use policy::{Invalid, Policy, Reply, Tenure};

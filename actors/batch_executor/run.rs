@@ -8,11 +8,12 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    attempts::Attempts,
     journal::Counts,
-    machine::{Ending, Next, Plan, Waits, Wanted},
+    machine::{Attempt, Ending, Next, Plan, Waits, Wanted},
     policy::Policy,
 };
-use crate::{clock::Tick, error_class::ErrorClass, signal::Name};
+use crate::{clock::Tick, error_class::ErrorClass, level::Class, signal::Name};
 
 /// A run of an operation.
 #[derive(Clone, Debug)]
@@ -32,6 +33,10 @@ pub(super) struct Run {
     pub(super) told_at: Option<Tick>,
     pub(super) cancelled: bool,
     pub(super) lost: bool,
+    /// Of a job in one piece; a long operation is always what can wait.
+    pub(super) attempt: Attempt,
+    /// How the attempt has ended, if it has failed.
+    spent: Option<Ending>,
     working: Option<Working>,
     /// Where the parts end that a failed chunk was divided into, the next one last.
     parts: Vec<u64>,
@@ -80,6 +85,8 @@ impl Run {
             told_at: None,
             cancelled: false,
             lost: false,
+            attempt: Attempt { class: Class::Background, before: 0 },
+            spent: None,
             working: None,
             parts: Vec::new(),
             failures: 0,
@@ -95,6 +102,8 @@ impl Run {
             Some(Ending::Done)
         } else if self.cancelled {
             Some(Ending::Cancelled)
+        } else if let Some(ending) = self.spent {
+            Some(ending)
         } else {
             (self.counts.failed > u64::from(may_fail)).then_some(Ending::GaveUp)
         }
@@ -159,6 +168,17 @@ impl Run {
                 Found::Again
             }
         }
+    }
+
+    /// A job in one piece has failed, and nothing of it was done.
+    pub(super) fn spent(&mut self, class: ErrorClass, attempts: &Attempts, pressed: bool) {
+        self.spent = Some(attempts.failed(class, self.attempt.before, pressed));
+    }
+
+    /// Whether it waits for nothing but its turn to begin.
+    pub(super) const fn is_ready(&self) -> bool {
+        let stopped = self.lost || self.cancelled || self.spent.is_some();
+        !(self.begun || stopped) && self.working.is_none() && self.until.is_none()
     }
 
     /// Somebody has written down that it is further than was known.

@@ -2,6 +2,7 @@
 
 mod actor;
 mod calibration;
+mod deferred;
 mod driven;
 mod memory;
 mod scenarios;

@@ -3,11 +3,14 @@
 use std::{fmt, ops::Deref, ops::Range, sync::Arc};
 
 use selfheal_actors::{
-    batch_executor::{Chunk, Did, Fate, Item, NotDone, journal::JobId},
+    batch_executor::{
+        Chunk, Did, Fate, Item, NotDone,
+        journal::{JobId, Trouble},
+    },
     error_class::ErrorClass,
 };
 
-use crate::db;
+use crate::{db, store};
 
 /// Some items of an operation, in their order: a slice, which can be moved into a task.
 pub struct Part<T> {
@@ -149,7 +152,10 @@ impl std::error::Error for Failed {}
 
 impl From<sqlx::Error> for Failed {
     fn from(error: sqlx::Error) -> Self {
-        Self { class: db::classify(&error), why: db::message(&error).into_owned() }
+        // What has no room for anything, or takes no writes, is no fault of what is written.
+        let surroundings = matches!(store::by_code(&error), Some(Trouble::Full | Trouble::ReadOnly));
+        let class = if surroundings { ErrorClass::Overload } else { db::classify(&error) };
+        Self { class, why: db::message(&error).into_owned() }
     }
 }
 

@@ -229,6 +229,7 @@ macro_rules! rows_of {
                 counts: counts(row)?,
                 failures: number(row.try_get("failures")?),
                 losses: number(row.try_get("losses")?),
+                cursor: row.try_get("progress")?,
                 error: row.try_get("error")?,
                 age: span(row.try_get("age")?),
             })

@@ -22,7 +22,7 @@ use tokio::{runtime::Handle, sync::OnceCell};
 
 use super::{
     answers,
-    dialect::Dialect,
+    dialect::{Dialect, texts},
     listen::Listener,
     lock::{Lock, Turn},
     overview::{Look, Queue},
@@ -127,6 +127,19 @@ impl<DB: Dialect> Jobs<DB> {
                 })
             })
             .await
+    }
+
+    /// The job that has this key in one of `queues`, for whoever has it from us: `None` from when the time is over for
+    /// which it is kept.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn open(&self, queues: &[Name], key: &str) -> Result<Option<Job>, JournalError> {
+        let (queues, key) = (queues.to_vec(), key.to_owned());
+        let found = self.0.works.with(move |conn| {
+            Box::pin(async move { DB::look(conn, &Look::Open { queues: texts(&queues), key: &key }).await })
+        });
+        Ok(found.await?.pop())
     }
 
     /// From now on nobody claims jobs of `queue`, or everybody may again. What is claimed goes on.

@@ -49,3 +49,4 @@ pub use dialect::Dialect;
 pub use jobs::Jobs;
 pub use migrations::{MigrateError, Migration, Schema, migrate, schema, script};
 pub use overview::Queue;
+pub(crate) use trouble::by_code;

@@ -61,6 +61,13 @@ pub enum Look<'a> {
         /// Their keys.
         keys: Vec<&'a str>,
     },
+    /// The one that has this key in one of these queues, unless the time for which it is kept is over.
+    Open {
+        /// The queues.
+        queues: Vec<&'a str>,
+        /// The key.
+        key: &'a str,
+    },
     /// The newest.
     List {
         /// Of this queue, or of all.

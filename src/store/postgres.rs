@@ -189,20 +189,29 @@ const SETTLE: &str = concat!(
 );
 
 macro_rules! shown {
-    ($where:literal) => {
+    ($progress:literal, $($where:tt)*) => {
         concat!(
             "select id, queue, key, owner, class::int8, state::int8, total, done, blocked, failed, failures::int8,
-                losses::int8, error, ", now!(), " - accepted_at as age
-             from selfheal_jobs where ", $where
+                losses::int8, error, ", now!(), " - accepted_at as age, ", $progress, " as progress
+             from selfheal_jobs where ", $($where)*
         )
     };
 }
 
-const BY_ID: &str = shown!("id = $1");
-const BY_KEY: &str = shown!("queue = $1 and key = $2");
-const BY_KEYS: &str = shown!("(queue, key) in (select * from unnest($1::text[], $2::text[]))");
-const LIST: &str =
-    shown!("($1::text is null or queue = $1) and ($2::int2 is null or state = $2) order by id desc limit $3");
+const BY_ID: &str = shown!("progress", "id = $1");
+const BY_KEY: &str = shown!("progress", "queue = $1 and key = $2");
+const BY_KEYS: &str = shown!("null::bytea", "(queue, key) in (select * from unnest($1::text[], $2::text[]))");
+/// What is over is there until the time for which it is kept is, whenever somebody sweeps.
+const OPEN: &str = shown!(
+    "progress",
+    "queue = any($1::text[]) and key = $2 and (forget_at is null or forget_at > ",
+    now!(),
+    ")"
+);
+const LIST: &str = shown!(
+    "null::bytea",
+    "($1::text is null or queue = $1) and ($2::int2 is null or state = $2) order by id desc limit $3"
+);
 
 const QUEUES: &str = concat!(
     "with live as (
@@ -443,6 +452,7 @@ impl Dialect for Postgres {
                 Look::Job(job) => sqlx::query(BY_ID).bind(job.0),
                 Look::Key { queue, key } => sqlx::query(BY_KEY).bind(queue).bind(key),
                 Look::Keys { queues, keys } => sqlx::query(BY_KEYS).bind(&queues[..]).bind(&keys[..]),
+                Look::Open { queues, key } => sqlx::query(OPEN).bind(&queues[..]).bind(key),
                 Look::List { queue, state, limit } => sqlx::query(LIST)
                     .bind(*queue)
                     .bind(state.map(|state| state as i16))

@@ -108,19 +108,26 @@ const SETTLE: &str = concat!(
 );
 
 macro_rules! shown {
-    ($where:literal) => {
+    ($progress:literal, $($where:tt)*) => {
         concat!(
             "select id, queue, key, owner, class, state, total, done, blocked, failed, failures, losses, error, ",
-            now!(), " - accepted_at as age from selfheal_jobs where ", $where
+            now!(), " - accepted_at as age, ", $progress, " as progress from selfheal_jobs where ", $($where)*
         )
     };
 }
 
-const BY_ID: &str = shown!("id = ?1");
-const BY_KEY: &str = shown!("queue = ?1 and key = ?2");
-const BY_KEYS: &str = shown!("(queue, key) in (select value->>0, value->>1 from json_each(?1))");
+const BY_ID: &str = shown!("progress", "id = ?1");
+const BY_KEY: &str = shown!("progress", "queue = ?1 and key = ?2");
+const BY_KEYS: &str = shown!("null", "(queue, key) in (select value->>0, value->>1 from json_each(?1))");
+/// What is over is there until the time for which it is kept is, whenever somebody sweeps.
+const OPEN: &str = shown!(
+    "progress",
+    "queue in (select value from json_each(?1)) and key = ?2 and (forget_at is null or forget_at > ",
+    now!(),
+    ")"
+);
 const LIST: &str =
-    shown!("(?1 is null or queue = ?1) and (?2 is null or state = ?2) order by id desc limit ?3");
+    shown!("null", "(?1 is null or queue = ?1) and (?2 is null or state = ?2) order by id desc limit ?3");
 
 const QUEUES: &str = concat!(
     "select b.queue, coalesce(pending, 0) as pending, coalesce(leased, 0) as leased, accepted, b.done, dead, oldest,
@@ -294,6 +301,7 @@ impl Dialect for Sqlite {
                     let pairs: Vec<_> = queues.iter().zip(keys).collect();
                     sqlx::query(BY_KEYS).bind(json!(pairs).to_string())
                 }
+                Look::Open { queues, key } => sqlx::query(OPEN).bind(json!(queues).to_string()).bind(key),
                 Look::List { queue, state, limit } => sqlx::query(LIST)
                     .bind(*queue)
                     .bind(state.map(|state| state as i64))

@@ -33,7 +33,7 @@ pub(super) fn of_connecting(error: sqlx::Error) -> JournalError {
 }
 
 /// What the database says of itself.
-fn by_code(error: &sqlx::Error) -> Option<Trouble> {
+pub(crate) fn by_code(error: &sqlx::Error) -> Option<Trouble> {
     let code = error.as_database_error()?.code()?;
     if code.len() == 5 {
         return match &*code {

@@ -228,7 +228,7 @@ async fn a_service_that_ends_leaves_the_job_to_others_who_go_on_where_it_was() {
     next.register("spam-capture".into(), "main".into(), Policy::default());
     let lease = service.journal.lease(1);
     let journal: Arc<dyn Journal> = service.journal.clone();
-    assert!(next.resume(service.operation(service.work()), journal, lease, counts));
+    assert!(next.resume(service.operation(service.work()), journal, (lease, counts), None));
     while next.watch("spam-capture", "ann").is_some() {
         sleep(MS(10)).await;
     }

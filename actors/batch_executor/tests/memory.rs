@@ -28,6 +28,8 @@ struct Kept {
     new: NewJob,
     state: State,
     counts: Counts,
+    cursor: Option<Vec<u8>>,
+    error: Option<String>,
     token: i64,
     /// When it may be claimed: when its lease ends, if it has one.
     due: Tick,
@@ -118,8 +120,17 @@ impl Journal for Memory {
                 let counts = Counts { total: new.total, ..Counts::default() };
                 let due = now() + new.delay;
                 let hold = new.hold;
-                let mut kept =
-                    Kept { new, state: State::Pending, counts, token: 0, due, failures: 0, losses: 0 };
+                let mut kept = Kept {
+                    new,
+                    state: State::Pending,
+                    counts,
+                    cursor: None,
+                    error: None,
+                    token: 0,
+                    due,
+                    failures: 0,
+                    losses: 0,
+                };
                 let lease = hold.map(|ttl| kept.lease(id, ttl));
                 known.insert(id, kept);
                 Accepted { id: JobId(id), fresh: true, lease }
@@ -171,6 +182,7 @@ impl Journal for Memory {
             Ok(self.held(lease, |job| {
                 assert!(progress.counts.remaining() <= job.counts.remaining(), "progress never falls");
                 (job.counts, job.losses) = (progress.counts, 0);
+                job.cursor.clone_from(&progress.cursor);
             }))
         })
     }
@@ -179,9 +191,18 @@ impl Journal for Memory {
         let settle = |Settle { lease, end }| {
             self.held(lease, |job| {
                 let (state, after, failed) = match end {
-                    End::Done { .. } => (State::Done, Duration::ZERO, false),
-                    End::Dead { .. } => (State::Dead, Duration::ZERO, true),
-                    End::Retry { after, .. } => (State::Pending, after, true),
+                    End::Done { counts } => {
+                        job.counts = counts;
+                        (State::Done, Duration::ZERO, false)
+                    }
+                    End::Dead { error } => {
+                        job.error = Some(error);
+                        (State::Dead, Duration::ZERO, true)
+                    }
+                    End::Retry { after, error } => {
+                        job.error = Some(error);
+                        (State::Pending, after, true)
+                    }
                     End::Release { after } => (State::Pending, after, false),
                 };
                 (job.state, job.due) = (state, now() + after);
@@ -204,7 +225,8 @@ impl Journal for Memory {
                 counts: kept.counts,
                 failures: kept.failures,
                 losses: kept.losses,
-                error: None,
+                cursor: kept.cursor.clone(),
+                error: kept.error.clone(),
                 age: Duration::ZERO,
             }))
         })

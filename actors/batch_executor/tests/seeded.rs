@@ -127,7 +127,11 @@ impl Story {
                 match ending {
                     Ending::Done => assert!(run.settled.iter().all(|settled| *settled)),
                     Ending::GaveUp => assert!(run.poison.iter().any(|poison| *poison)),
-                    Ending::Cancelled | Ending::Released | Ending::Lost => panic!("nobody asked for it"),
+                    Ending::Cancelled
+                    | Ending::Released
+                    | Ending::Lost
+                    | Ending::Failed { .. }
+                    | Ending::PutOff { .. } => panic!("nobody asked for it"),
                 }
                 self.rig.machine.forget(id);
                 self.runs.remove(&id);
