@@ -30,6 +30,7 @@ pub mod admin;
 pub mod batch;
 pub mod config;
 pub mod db;
+pub mod deferred;
 pub mod http;
 pub mod metrics;
 pub mod runtime;

@@ -87,6 +87,14 @@ impl Intake {
         Self { batches, sources }
     }
 
+    /// What is taken up on this pool, by name.
+    pub fn handlers<'a>(&'a self, pool: &'a str) -> impl Iterator<Item = &'a Name> {
+        self.sources
+            .iter()
+            .filter(move |source| *source.pool == *pool)
+            .flat_map(|source| source.handlers.keys())
+    }
+
     /// Takes up the jobs of a source, for as long as it is polled. What was claimed by a call that is dropped comes back
     /// when its lease is over.
     pub(super) async fn take_up(self, source: Source) {

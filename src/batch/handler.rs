@@ -8,7 +8,6 @@ use selfheal_actors::{
         Chunk, Did, NotDone, Work,
         journal::{Counts, Journal, Progress},
     },
-    error_class::ErrorClass,
     gate::Ticket,
     level::Class,
     signal::Name,
@@ -93,38 +92,24 @@ where
     DB: Dialect,
     F: for<'c> Fn(&'c mut DB::Connection, Part<T>) -> BoxFuture<'c, Result<Results, Failed>>,
 {
-    let mut tx = pool.begin().await.map_err(undone)?;
+    let mut tx = pool.begin().await.map_err(Failed::undone)?;
     let did = match work(&mut tx, part).await {
         Ok(results) => results.of(&chunk),
         Err(failed) => {
             // Undone with the end of the connection, if not by this.
             drop(tx.rollback().await);
-            return Err(undone(failed).into());
+            return Err(Failed::undone(failed).into());
         }
     };
     if let Some(lease) = chunk.lease {
         let progress = Progress { cursor: None, counts: after(chunk.before, &did) };
-        if !DB::checkpoint(&mut tx, lease, &progress).await.map_err(undone)? {
+        if !DB::checkpoint(&mut tx, lease, &progress).await.map_err(Failed::undone)? {
             drop(tx.rollback().await);
             return Err(NotDone::Lost);
         }
     }
     tx.commit().await.map_err(Failed::from)?;
     Ok(Did { written: chunk.lease.is_some(), ..did })
-}
-
-/// Before its commit nothing of a transaction is done, however its connection has ended.
-fn undone(error: impl Into<Failed>) -> Failed {
-    let failed = error.into();
-    match failed.class {
-        ErrorClass::Interrupted => Failed { class: ErrorClass::Transient, ..failed },
-        ErrorClass::Transient
-        | ErrorClass::Timeout
-        | ErrorClass::Overload
-        | ErrorClass::Permanent
-        | ErrorClass::Shutdown
-        | ErrorClass::Unknown => failed,
-    }
 }
 
 fn after(before: Counts, did: &Did) -> Counts {

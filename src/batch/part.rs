@@ -140,6 +140,20 @@ impl Failed {
     pub fn new(class: ErrorClass, why: impl Into<String>) -> Self {
         Self { class, why: why.into() }
     }
+
+    /// The same before the commit of its transaction: nothing of it is done, however its connection has ended.
+    pub(crate) fn undone(error: impl Into<Self>) -> Self {
+        let failed = error.into();
+        match failed.class {
+            ErrorClass::Interrupted => Self { class: ErrorClass::Transient, ..failed },
+            ErrorClass::Transient
+            | ErrorClass::Timeout
+            | ErrorClass::Overload
+            | ErrorClass::Permanent
+            | ErrorClass::Shutdown
+            | ErrorClass::Unknown => failed,
+        }
+    }
 }
 
 impl fmt::Display for Failed {

@@ -19,6 +19,7 @@ use crate::{
     batch::Handler,
     config::{Config, ConfigError, Environment, Source},
     db::HealPool,
+    deferred,
     http::{Identity, Unmatchable},
     metrics::Exporter,
     store::Dialect,
@@ -31,6 +32,7 @@ pub struct Builder {
     pub(super) pools: Vec<(Name, Arc<dyn AnyPool>)>,
     pub(super) transitions: Vec<Result<Table, transition::Invalid>>,
     pub(super) batches: Vec<(Name, Handler)>,
+    pub(super) deferred: Vec<(Name, deferred::Handler)>,
     pub(super) identity: Identity,
     pub(super) clock: Clock,
     pub(super) exporter: Option<Exporter>,
@@ -46,6 +48,7 @@ impl Builder {
             pools: Vec::new(),
             transitions: Vec::new(),
             batches: Vec::new(),
+            deferred: Vec::new(),
             identity: Identity::default(),
             clock: Clock::system(),
             exporter: None,
@@ -92,6 +95,15 @@ impl Builder {
     /// of its name is registered again.
     pub fn batch(mut self, name: impl Into<Name>, handler: Handler) -> Self {
         self.batches.push((name.into(), handler));
+        self
+    }
+
+    /// What is done with the payloads of the deferred work called `name`, by [`deferred::run`] or [`deferred::run_tx`].
+    /// What was accepted of it and is not done yet is gone on with from the start.
+    ///
+    /// Names are kept in the database, as those of [long operations](Self::batch) are, and none is both.
+    pub fn deferred(mut self, name: impl Into<Name>, handler: deferred::Handler) -> Self {
+        self.deferred.push((name.into(), handler));
         self
     }
 
@@ -182,6 +194,8 @@ pub enum StartError {
         /// The pool that its jobs are in.
         pool: Name,
     },
+    /// The jobs of this deferred work are in no pool that was handed to the builder.
+    NoHome(Name),
     /// A token of the config is unfit.
     Token(admin::Unfit),
     /// The actors did not come up.
@@ -218,6 +232,11 @@ impl fmt::Display for StartError {
                 "the operation {batch} has transactions of another pool than {pool}, where it is written down: hand \
                  that pool to run_tx, or set batches.{batch}.pool"
             ),
+            Self::NoHome(name) => write!(
+                f,
+                "the jobs of {name} are in no pool that was handed to the builder: hand it the pool of run_tx, or say \
+                 which one with `deferred::run(…).pool(NAME)`"
+            ),
             Self::Token(unfit) => write!(f, "admin.token or admin.read_only_token: {unfit}"),
             Self::NotUp(error) => write!(f, "the actors did not come up: {error}"),
             Self::Admin { address, error } => write!(f, "admin.listen = \"{address}\": {error}"),
@@ -237,6 +256,7 @@ impl std::error::Error for StartError {
             | Self::TwoTables(_)
             | Self::TwoBatches(_)
             | Self::NoSuchPool { .. }
+            | Self::NoHome(_)
             | Self::OtherPool { .. } => None,
         }
     }

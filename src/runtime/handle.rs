@@ -8,11 +8,12 @@ use std::{
 };
 
 use axum::{Router, extract::connect_info::IntoMakeServiceWithConnectInfo};
+use futures_core::future::BoxFuture;
 use selfheal_actors::{
     alert::{self, Incidents},
     batch_executor::{
         Machine,
-        journal::{Job, Journal, Trouble},
+        journal::{Job, Journal, JournalError, Trouble},
     },
     breaker::{Breaker, Breakers, Command},
     circuit::Circuit,
@@ -38,7 +39,8 @@ use crate::{
     },
     batch::Batch,
     config::Metrics,
-    http::{ClientLayer, HealLayer, Optional},
+    deferred::Deferred,
+    http::{self, ClientLayer, HealLayer, Optional},
     transition::{Rules, Unknown},
 };
 
@@ -126,6 +128,25 @@ impl Heal {
     #[must_use]
     pub fn batch(&self, name: &str) -> Batch {
         self.0.parts.operations.batch(name)
+    }
+
+    /// The deferred work called `name`, which was [registered](super::Builder::deferred).
+    #[must_use]
+    pub fn deferred(&self, name: &str) -> Deferred {
+        self.0.parts.operations.deferred(name)
+    }
+
+    /// Where callers ask about their deferred work: `GET /api/jobs/{id}`. Only its own caller is told of a job, whoever
+    /// [`Builder::identity`](super::Builder::identity) says that is; 404 to all others. To be merged in after
+    /// [`layer`](Self::layer), as the admin router is: it takes no connection of a guarded pool, so nothing has to be
+    /// refused.
+    pub fn jobs_router(&self) -> Router {
+        let heal = self.clone();
+        let find = move |name: String| -> BoxFuture<'static, _> {
+            let heal = heal.clone();
+            Box::pin(async move { heal.open_job(name).await })
+        };
+        http::jobs(self.0.parts.identity.clone(), Arc::new(find))
     }
 
     /// The circuit of the endpoint `name`: that of `[[endpoints]]` if one has that path, else one with the policy
@@ -306,7 +327,9 @@ impl Heal {
         let paused = order.action == QueueAction::Pause;
         let mut known = self.0.parts.operations.batches.hold(&order.queue, paused);
         for pool in &self.0.parts.pools {
-            if pool.queues.load().iter().any(|shown| shown.name == order.queue) {
+            let shown = pool.queues.load().iter().any(|shown| shown.name == order.queue);
+            // Deferred work may be stopped before there is any.
+            if shown || self.0.parts.operations.queues_of(pool).contains(&order.queue) {
                 known = true;
                 let done = pool.jobs.operate(order.clone()).await;
                 done.map_err(|error| NotOrdered::Failed(error.trouble))?;
@@ -323,6 +346,23 @@ impl Heal {
             found.extend(jobs.into_iter().map(|job| (Name::clone(&pool.name), job)));
         }
         Ok(found)
+    }
+
+    /// A pool whose database is away says nothing about jobs that are in another one.
+    async fn open_job(&self, name: String) -> Result<Option<Job>, JournalError> {
+        let mut away = None;
+        for pool in &self.0.parts.pools {
+            let queues = self.0.parts.operations.queues_of(pool);
+            if queues.is_empty() {
+                continue;
+            }
+            match pool.jobs.open(queues, name.clone()).await {
+                Ok(Some(job)) => return Ok(Some(job)),
+                Ok(None) => {}
+                Err(error) => away = Some(error),
+            }
+        }
+        away.map_or(Ok(None), Err)
     }
 
     fn health(&self) -> Health {

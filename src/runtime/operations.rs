@@ -1,4 +1,4 @@
-//! The long operations that a host has registered, and the actor that goes on with them.
+//! The long operations and the deferred work that a host has registered, and the actor that goes on with them.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -21,6 +21,7 @@ use crate::{
     admin,
     batch::{Batch, Handler, Registered, Whose},
     config::Config,
+    deferred::{self, Deferred, Home},
 };
 
 /// A beat, and a few more.
@@ -28,10 +29,14 @@ const MAILBOX: usize = 16;
 /// The pool of operations that name none, if there are several.
 const MAIN: &str = "main";
 
+/// Long operations and deferred work, by name.
+pub(super) type Registrations = (Vec<(Name, Handler)>, Vec<(Name, deferred::Handler)>);
+
 /// All of them.
 pub(super) struct Operations {
     pub(super) batches: Batches,
     by_name: BTreeMap<Name, Registered>,
+    deferred: BTreeMap<Name, deferred::Registered>,
     intake: Intake,
     mailbox: Mailbox<Message>,
 }
@@ -39,7 +44,7 @@ pub(super) struct Operations {
 impl Operations {
     pub(super) fn new(
         config: &Config,
-        handlers: Vec<(Name, Handler)>,
+        (handlers, deferred): Registrations,
         pools: &[Pool],
         around: (&Clock, &ModeCell, &Signals),
         lease: Option<Duration>,
@@ -50,6 +55,11 @@ impl Operations {
         let batches = Batches::new(clock.clone(), mode.clone(), tenure, host, signals.clone());
         let mut by_name = BTreeMap::new();
         let mut sources: BTreeMap<Name, Source> = BTreeMap::new();
+        let source = |pool: &Pool| Source {
+            pool: Arc::clone(&pool.name),
+            journal: Arc::clone(&pool.jobs) as Arc<dyn Journal>,
+            handlers: BTreeMap::new(),
+        };
         for (name, handler) in handlers {
             let batch = config.batches.get(&*name).cloned().unwrap_or_default();
             let pool = pool_of(&name, batch.pool.as_deref(), pools)?;
@@ -57,24 +67,52 @@ impl Operations {
                 return Err(StartError::OtherPool { batch: name, pool: Arc::clone(&pool.name) });
             }
             let journal = Arc::clone(&pool.jobs) as Arc<dyn Journal>;
-            let registered = Registered { name: Arc::clone(&name), handler, journal: Arc::clone(&journal) };
+            let registered = Registered { name: Arc::clone(&name), handler, journal };
             batches.register(Arc::clone(&name), Arc::clone(&pool.name), batch.policy());
-            let source = sources.entry(Arc::clone(&pool.name)).or_insert_with(|| Source {
-                pool: Arc::clone(&pool.name),
-                journal,
-                handlers: BTreeMap::new(),
-            });
+            let source = sources.entry(Arc::clone(&pool.name)).or_insert_with(|| source(pool));
             source.handlers.insert(Arc::clone(&name), taker(registered.clone()));
             if by_name.insert(Arc::clone(&name), registered).is_some() {
                 return Err(StartError::TwoBatches(name));
             }
         }
+        let mut deferred_by_name = BTreeMap::new();
+        for (name, handler) in deferred {
+            let pool = home_of(&handler.home, pools).ok_or_else(|| StartError::NoHome(Arc::clone(&name)))?;
+            batches.register_deferred(Arc::clone(&name), Arc::clone(&pool.name), handler.attempts);
+            let registered = deferred::Registered {
+                name: Arc::clone(&name),
+                handler,
+                journal: Arc::clone(&pool.jobs) as Arc<dyn Journal>,
+                jobs: Arc::clone(&pool.jobs).as_any(),
+            };
+            let source = sources.entry(Arc::clone(&pool.name)).or_insert_with(|| source(pool));
+            source.handlers.insert(Arc::clone(&name), doer(registered.clone()));
+            let twice = deferred_by_name.insert(Arc::clone(&name), registered).is_some();
+            if twice || by_name.contains_key(&name) {
+                return Err(StartError::TwoBatches(name));
+            }
+        }
+        let deferred = deferred_by_name;
         let intake = Intake::new(batches.clone(), sources.into_values().collect());
-        Ok(Self { batches, by_name, intake, mailbox: Mailbox::new("batch-executor", MAILBOX) })
+        Ok(Self { batches, by_name, deferred, intake, mailbox: Mailbox::new("batch-executor", MAILBOX) })
     }
 
     pub(super) fn batch(&self, name: &str) -> Batch {
         Batch::new(self.batches.clone(), name, self.by_name.get(name).cloned())
+    }
+
+    pub(super) fn deferred(&self, name: &str) -> Deferred {
+        Deferred::new(self.deferred.get(name).cloned())
+    }
+
+    /// The deferred work whose jobs are written down in `journal`.
+    pub(super) fn queues_of(&self, pool: &Pool) -> Vec<Name> {
+        let own = self.intake.handlers(&pool.name).filter(|name| self.deferred.contains_key(*name));
+        own.cloned().collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.by_name.is_empty() && self.deferred.is_empty()
     }
 
     /// Levels change what is worked on, at once and with every actor dead: a gate's parameters come as directly.
@@ -89,11 +127,11 @@ impl Operations {
         let (intake, mailbox) = (self.intake.clone(), self.mailbox.clone());
         let policy = ChildPolicy::permanent(Arc::clone(mailbox.child()));
         let spec = ChildSpec::actor(policy, move || (BatchExecutor, (intake.clone(), mailbox.clone())));
-        (!self.by_name.is_empty()).then_some(spec)
+        (!self.is_empty()).then_some(spec)
     }
 
     pub(super) fn watched(&self, supervisor: &str, patience: Duration) -> Option<Watched> {
-        (!self.by_name.is_empty()).then(|| Watched::new(supervisor, &self.mailbox, patience))
+        (!self.is_empty()).then(|| Watched::new(supervisor, &self.mailbox, patience))
     }
 
     /// All of them, to be shown.
@@ -116,7 +154,7 @@ impl Operations {
 
     /// Makes the actor fail as it handles its next message, if `child` is it; says whether it is.
     pub(super) fn plant(&self, child: &str, fault: Fault) -> bool {
-        let found = **self.mailbox.child() == *child && !self.by_name.is_empty();
+        let found = **self.mailbox.child() == *child && !self.is_empty();
         if found {
             self.mailbox.tell(Message::Fault(fault));
         }
@@ -132,6 +170,21 @@ fn pool_of<'a>(batch: &Name, named: Option<&str>, pools: &'a [Pool]) -> Result<&
     };
     let none = || StartError::NoSuchPool { batch: Arc::clone(batch), pool: named.unwrap_or(MAIN).into() };
     found.ok_or_else(none)
+}
+
+fn home_of<'a>(home: &Home, pools: &'a [Pool]) -> Option<&'a Pool> {
+    let find = |name: &str| pools.iter().find(|pool| *pool.name == *name);
+    match (home, pools) {
+        (Home::At(address), _) => pools.iter().find(|pool| pool.pool.address() == *address),
+        (Home::Named(name), _) => find(name),
+        (Home::Usual, [only]) => Some(only),
+        (Home::Usual, _) => find(MAIN),
+    }
+}
+
+/// Does what was deferred.
+fn doer(registered: deferred::Registered) -> Taker {
+    Taker { make: Arc::new(move |job: &Claimed| registered.work(job)), one_each: false }
 }
 
 /// Goes on with what is written down.

@@ -4,7 +4,7 @@
 //! root ─ alert
 //!      ├ pools ─ pool-monitor:NAME …        server-probe:NAME … (where there is a server)
 //!      ├ breakers ─ breaker:ENDPOINT …      (where endpoints are configured)
-//!      └ batch-executor                     (where long operations are registered)
+//!      └ batch-executor                     (where long operations or deferred work are registered)
 //! ```
 //!
 //! Every signal goes to `alert`, which makes incidents of it, and to the metrics. A monitor looks at its pool's
@@ -78,6 +78,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How often blind monitors are looked after, and how many times as often the metrics are kept up.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 const UPKEEP: u32 = 5;
+/// How long the start waits for the tables of deferred work.
+const TABLES: Duration = Duration::from_secs(2);
 /// How often queues are looked at.
 const BOOKKEEPING: Duration = Duration::from_secs(2);
 
@@ -102,6 +104,7 @@ pub(super) struct Parts {
     pub(super) access: Arc<Access>,
     pub(super) exporter: Arc<Exporter>,
     pub(super) started: Tick,
+    pub(super) identity: http::Identity,
     inline: bool,
     max_lost: Option<u32>,
 }
@@ -140,6 +143,7 @@ impl Parts {
             pools,
             transitions,
             batches,
+            deferred,
             identity,
             clock,
             exporter,
@@ -181,14 +185,19 @@ impl Parts {
         let first = pools.first().map(|pool| &pool.name);
         let circuits = Arc::new(Circuits::new(&config, first, around, seeds.hash_one("breakers")));
         let breakers = circuits.breakers.clone();
-        let operations =
-            Arc::new(Operations::new(&config, batches, &pools, (&clock, &mode, &signals), lease)?);
+        let operations = Arc::new(Operations::new(
+            &config,
+            (batches, deferred),
+            &pools,
+            (&clock, &mode, &signals),
+            lease,
+        )?);
         // Those who have signals to emit must not keep one another alive.
         let _ = listening.set((Arc::downgrade(&circuits), Arc::downgrade(&operations)));
         let mut registry = Registry::new(endpoints)
             .retry(&config.retry.policy(), seeds.hash_one("retry"))
             .breakers(breakers.clone())
-            .identity(identity)
+            .identity(identity.clone())
             .clock(clock.clone())
             .mode(mode.clone())
             .jitter(Jitter::seeded(seeds.hash_one("jitter")))
@@ -213,6 +222,7 @@ impl Parts {
             transitions,
             operations,
             exporter,
+            identity,
             inline,
             max_lost,
         })
@@ -387,10 +397,21 @@ pub(super) async fn start(parts: Parts) -> Result<Running, NotUp> {
         true => Guardian::inline(parts.tree(), options).await?,
         false => Guardian::start(parts.tree(), options).await?,
     };
+    ready(&parts).await;
     let housekeeping = Handle::current().spawn(keep_house(&parts)).into();
     let bookkeeping = Handle::current().spawn(keep_books(parts.pools.clone())).into();
     let draining = AtomicBool::new(false);
     Ok(Running { parts, guardian, draining, _housekeeping: housekeeping, _bookkeeping: bookkeeping })
+}
+
+/// The tables of deferred work are there from the start, so that the first transaction that bears some finds them. A
+/// database that is away is waited for no longer than [`TABLES`]: they are made when it is back.
+async fn ready(parts: &Parts) {
+    for pool in parts.pools.iter().filter(|pool| !parts.operations.queues_of(pool).is_empty()) {
+        if !matches!(tokio::time::timeout(TABLES, pool.jobs.ready()).await, Ok(Ok(()))) {
+            tracing::warn!(target: "selfheal", pool = %pool.name, "The tables of durable work are not there yet");
+        }
+    }
 }
 
 /// Nobody is left to read a mailbox by then, so the incidents are told directly.

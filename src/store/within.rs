@@ -8,6 +8,7 @@ use super::{
     answers,
     dialect::Dialect,
     jobs::{Jobs, check},
+    migrations::{Schema, schema},
     trouble,
 };
 
@@ -25,7 +26,10 @@ impl<DB: Dialect> Jobs<DB> {
         jobs: &[NewJob],
     ) -> Result<Vec<Accepted>, JournalError> {
         jobs.iter().try_for_each(check)?;
-        self.ready().await?;
+        // Whoever writes in a transaction would be waited for by whoever makes the tables: so only if they are not there.
+        if !self.is_used() && schema::<DB>(conn).await.map_err(trouble::of_statement)? != Schema::Usable {
+            self.ready().await?;
+        }
         let accepted = answers::accept::<DB>(conn, jobs).await.map_err(trouble::of_statement)?;
         self.0.bells.expect();
         let taken = || trouble::refused("a key is held by a job that this transaction does not see".into());

@@ -27,25 +27,28 @@ use crate::{
     operations,
 };
 
-fn effects(conn: &mut SqliteConnection, items: Vec<i64>) -> BoxFuture<'_, Result<(), sqlx::Error>> {
+pub(crate) fn effects(
+    conn: &mut SqliteConnection,
+    items: Vec<i64>,
+) -> BoxFuture<'_, Result<(), sqlx::Error>> {
     Box::pin(async move {
         let insert = sqlx::query("insert into effects select value from json_each(?)");
         insert.bind(serde_json::json!(items).to_string()).execute(conn).await.map(drop)
     })
 }
 
-fn written(pool: &SqliteHealPool) -> BoxFuture<'_, Vec<i64>> {
+pub(crate) fn written(pool: &SqliteHealPool) -> BoxFuture<'_, Vec<i64>> {
     Box::pin(
         async move { sqlx::query_scalar("select item from effects").fetch_all(pool).await.expect("rows") },
     )
 }
 
-fn clear(pool: &SqliteHealPool) -> BoxFuture<'_, Vec<i64>> {
+pub(crate) fn clear(pool: &SqliteHealPool) -> BoxFuture<'_, Vec<i64>> {
     let clear = sqlx::query_scalar("delete from effects returning item");
     Box::pin(async move { clear.fetch_all(pool).await.expect("it is cleared") })
 }
 
-async fn table(folder: &Folder) -> SqliteHealPool {
+pub(crate) async fn table(folder: &Folder) -> SqliteHealPool {
     let pool = folder.pool().await;
     sqlx::query("create table effects (item integer)").execute(&pool).await.expect("a table");
     pool

@@ -12,6 +12,9 @@ mod api_drill;
 mod api_errors;
 mod before;
 mod config;
+#[path = "../deferred/mod.rs"]
+mod deferred;
+mod deferred_work;
 #[path = "../durable/mod.rs"]
 mod durable;
 #[path = "../guarded/mod.rs"]

@@ -12,6 +12,8 @@ use selfheal::{
     Heal, SqliteHealPool,
     batch_executor::journal::{Claim, NewJob},
     config::{Config, Source},
+    deferred,
+    level::Class,
 };
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
@@ -89,6 +91,36 @@ async fn a_queue_and_its_jobs_are_shown_and_it_is_paused_let_go_on_and_drained()
     assert_eq!(jobs.claim(&claim).await.expect("it claims").len(), 2, "nothing waits for its time");
     assert_eq!(ask(&app, Method::POST, &format!("{QUEUES}/nothing"), pause).await.0, 404);
 
+    heal.shutdown().await;
+    pool.close().await;
+    std::fs::remove_file(&file).expect("it was there");
+}
+
+#[tokio::test]
+async fn deferred_work_is_a_queue_that_an_operator_stops_and_lets_go_on() {
+    let file = std::env::temp_dir().join(format!("selfheal-queues-{}.db", fastrand::u64(..)));
+    let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
+    let pool = SqliteHealPool::builder().max(2).connect_with(options).await.expect("a file");
+    let handler = deferred::run(async |letters: String, _| Ok(letters.len()));
+    let heal =
+        Heal::builder().pool("main", &pool).deferred("count", handler).start().await.expect("it starts");
+    let app = heal.admin_router();
+    let count = format!("{QUEUES}/count");
+    let pause = json!({ "action": "pause", "reason": "nobody counts today" });
+    assert_eq!(ask(&app, Method::POST, &count, pause).await.0, 200);
+    let mails = heal.deferred("count").caller("ann").class(Class::Normal);
+    assert!(!mails.defer("abc").await.expect("it is accepted").id().is_empty());
+    let waits = |wait: bool| {
+        heal.reading().queues.iter().any(|(_, queue)| {
+            (&*queue.name, queue.pending, queue.done) == ("count", u64::from(wait), u64::from(!wait))
+        })
+    };
+    eventually("shown", || waits(true)).await;
+    let (_, jobs) = ask(&app, Method::GET, &format!("{JOBS}?queue=count&state=pending"), Value::Null).await;
+    let job = &jobs["jobs"][0];
+    assert_eq!((&job["owner"], &job["class"]), (&json!("ann"), &json!("normal")), "{jobs}");
+    assert_eq!(ask(&app, Method::POST, &count, json!({ "action": "resume" })).await.0, 200);
+    eventually("done", || waits(false)).await;
     heal.shutdown().await;
     pool.close().await;
     std::fs::remove_file(&file).expect("it was there");

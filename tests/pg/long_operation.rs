@@ -17,20 +17,20 @@ use crate::{
     server::{Database, options, server},
 };
 
-fn effects(conn: &mut PgConnection, items: Vec<i64>) -> BoxFuture<'_, Result<(), sqlx::Error>> {
+pub(crate) fn effects(conn: &mut PgConnection, items: Vec<i64>) -> BoxFuture<'_, Result<(), sqlx::Error>> {
     Box::pin(async move {
         let insert = sqlx::query("insert into effects select * from unnest($1::int8[])");
         insert.bind(items).execute(conn).await.map(drop)
     })
 }
 
-fn written(pool: &PgHealPool) -> BoxFuture<'_, Vec<i64>> {
+pub(crate) fn written(pool: &PgHealPool) -> BoxFuture<'_, Vec<i64>> {
     Box::pin(
         async move { sqlx::query_scalar("select item from effects").fetch_all(pool).await.expect("rows") },
     )
 }
 
-fn clear(pool: &PgHealPool) -> BoxFuture<'_, Vec<i64>> {
+pub(crate) fn clear(pool: &PgHealPool) -> BoxFuture<'_, Vec<i64>> {
     let clear = sqlx::query_scalar("delete from effects returning item");
     Box::pin(async move { clear.fetch_all(pool).await.expect("it is cleared") })
 }
@@ -53,7 +53,7 @@ fn cut_off(conn: &mut PgConnection) -> BoxFuture<'_, Result<(), sqlx::Error>> {
     })
 }
 
-async fn table(database: &Database) -> PgHealPool {
+pub(crate) async fn table(database: &Database) -> PgHealPool {
     let pool = pool(database.options()).await;
     sqlx::query("create table effects (item int8)").execute(&pool).await.expect("a table");
     pool

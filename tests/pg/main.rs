@@ -9,6 +9,9 @@
 
 mod before;
 mod culprits;
+#[path = "../deferred/mod.rs"]
+mod deferred;
+mod deferred_work;
 mod drill;
 #[path = "../durable/mod.rs"]
 mod durable;

@@ -1,0 +1,129 @@
+//! Work of one name, as a host defers it.
+
+use std::{fmt, ops::DerefMut};
+
+use selfheal_actors::{
+    batch_executor::{
+        Refused,
+        journal::{JournalError, Key, KeyUntil, NewJob, Trouble},
+    },
+    error_class::ErrorClass,
+    gate::Ticket,
+    level::Class,
+    signal::Name,
+};
+use serde::Serialize;
+use sqlx::Connection;
+
+use super::{
+    accepted::{self, Accepted},
+    handler::Registered,
+};
+use crate::store::{Dialect, Jobs};
+
+/// Deferred work of one name, for one caller: [`Heal::deferred`](crate::Heal::deferred). Cheap to clone.
+#[derive(Clone)]
+pub struct Deferred {
+    registered: Option<Registered>,
+    caller: Option<Name>,
+    class: Class,
+}
+
+impl Deferred {
+    pub(crate) const fn new(registered: Option<Registered>) -> Self {
+        Self { registered, caller: None, class: Class::Background }
+    }
+
+    /// Who may ask about it, as the runtime's `http::Identity` names them. Default: the user of the
+    /// current request's ticket; without one, nobody. 1 to 512 bytes.
+    #[must_use]
+    pub fn caller(self, caller: impl Into<Name>) -> Self {
+        Self { caller: Some(caller.into()), ..self }
+    }
+
+    /// Whose work it is: the better class goes first. Default: background.
+    #[must_use]
+    pub fn class(self, class: Class) -> Self {
+        Self { class, ..self }
+    }
+
+    /// Accepts work for later: once this returns it is committed, and will be done whatever happens to this process. A
+    /// payload has at most 256 KiB as JSON.
+    ///
+    /// If the connection ends before the database has answered, it is asked once more; so an error says that nothing was
+    /// accepted, unless it is [unknown](Trouble::Unknown) even then.
+    ///
+    /// **Cancel safety**: dropped, it may or may not be accepted.
+    ///
+    /// # Errors
+    /// [`Refused`]: nothing is registered under this name, its handler cannot read such a payload, or it could not be
+    /// written down.
+    pub async fn defer<T: Serialize + ?Sized>(&self, payload: &T) -> Result<Accepted, Refused> {
+        let (registered, job, accepted) = self.job(payload)?;
+        let accept = async || registered.journal.accept(vec![job.clone()]).await;
+        let written = match accept().await {
+            // Under its name it is the same job, if it was written the first time.
+            Err(JournalError { trouble: Trouble::Unknown, .. }) => accept().await,
+            written => written,
+        };
+        written.map_err(Refused::NotWritten)?;
+        Ok(accepted)
+    }
+
+    /// The same within the transaction that is open on `tx`, of the database that the jobs are in: it is accepted if and
+    /// when that commits, and nobody begins it before. `tx` is whatever leads to the connection: `&mut tx`, of a pool's
+    /// transaction or of sqlx's, or `&mut conn` where `conn` is the `&mut` connection that a handler is given.
+    ///
+    /// **Cancel safety**: as that of any statement: dropped, roll back.
+    ///
+    /// # Errors
+    /// As [`defer`](Self::defer). On PostgreSQL the transaction has then failed, too.
+    pub async fn enqueue<C, T>(
+        &self,
+        tx: &mut impl DerefMut<Target = C>,
+        payload: &T,
+    ) -> Result<Accepted, Refused>
+    where
+        C: Connection,
+        C::Database: Dialect<Connection = C>,
+        T: Serialize + ?Sized,
+    {
+        let (registered, job, accepted) = self.job(payload)?;
+        let Some(jobs) = registered.jobs.downcast_ref::<Jobs<C::Database>>() else {
+            let other = format!("the jobs of {} are in another database", registered.name);
+            return Err(Refused::NotWritten(JournalError::new(Trouble::Refused, other)));
+        };
+        jobs.enqueue(&mut **tx, &[job]).await.map_err(Refused::NotWritten)?;
+        Ok(accepted)
+    }
+
+    fn job<T: Serialize + ?Sized>(&self, payload: &T) -> Result<(&Registered, NewJob, Accepted), Refused> {
+        let Some(registered) = &self.registered else { return Err(Refused::Unknown) };
+        let payload = serde_json::to_vec(payload).map_err(|error| unfit(error.to_string()))?;
+        registered.check(&payload).map_err(unfit)?;
+        let name = accepted::name().map_err(|error| unfit(format!("no name can be drawn: {error}")))?;
+        let user = || Ticket::current().as_ref().and_then(Ticket::user).cloned();
+        let job = NewJob {
+            key: Some(Key { text: name.clone(), until: KeyUntil::Forgotten }),
+            owner: self.caller.clone().or_else(user).map(|caller| caller.to_string()),
+            class: self.class,
+            keep: registered.keep(),
+            ..NewJob::new(Name::clone(&registered.name), payload)
+        };
+        Ok((registered, job, Accepted::new(name)))
+    }
+}
+
+const fn unfit(why: String) -> Refused {
+    Refused::Failed { class: ErrorClass::Permanent, why }
+}
+
+impl fmt::Debug for Deferred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deferred")
+            .field("name", &self.registered.as_ref().map(|registered| &registered.name))
+            .field("caller", &self.caller)
+            .field("class", &self.class)
+            .finish_non_exhaustive()
+    }
+}
