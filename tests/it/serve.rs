@@ -62,6 +62,18 @@ impl Service {
         (status, body.to_owned())
     }
 
+    /// The first reply that says so.
+    fn eventually(&self, path: &str, what: impl Fn(&Value) -> bool) -> Value {
+        for _ in 0..3_000 {
+            let reply = self.json("GET", path);
+            if what(&reply) {
+                return reply;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("{path} never says so: {}", self.json("GET", path));
+    }
+
     fn json(&self, method: &str, path: &str) -> Value {
         let (status, body) = self.ask(method, path);
         assert_eq!(status, 200, "{method} {path}: {body}");
@@ -114,6 +126,25 @@ fn a_fresh_service_answers_on_every_route_and_ends_when_asked() {
     });
     assert!(combined.is_some_and(|combined| (20..40).contains(&combined)), "{combined:?} of 40");
     assert_eq!(service.json("GET", "/admin/self-healing/api/v1/status")["mode"], "act");
+    assert!(service.terminate().success());
+}
+
+#[test]
+fn a_report_that_is_made_later_is_promised_and_kept_for_its_caller() {
+    let mut service = Service::start("later");
+    let (status, promised) = service.ask("POST", "/api/reports");
+    assert_eq!(status, 202, "{promised}");
+    let promised: Value = serde_json::from_str(&promised).expect("it is JSON");
+    let url = promised["url"].as_str().expect("it says where it will be");
+    let made = service.eventually(url, |job| job["state"] == "done");
+    let by_status = made["result"]["rows"].as_object().expect("a row a status").values();
+    assert_eq!(by_status.filter_map(Value::as_i64).sum::<i64>(), 20_000);
+    let queues = "/admin/self-healing/api/v1/queues";
+    let done = |job: &Value| job["queues"][0]["name"] == "report" && job["queues"][0]["done"] == 1;
+    service.eventually(queues, done);
+    let drained = r#"selfheal_queue_items_total{queue="report",outcome="drained"} 1"#;
+    let metrics = service.ask("GET", "/metrics").1;
+    assert!(metrics.contains(drained), "{metrics}");
     assert!(service.terminate().success());
 }
 

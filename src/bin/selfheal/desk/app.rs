@@ -9,6 +9,7 @@ use super::{
     Faults,
     capture::{self, Guards},
     message::Message,
+    report,
     routes::{self, Verbatim},
     store::{Desk, Guarded, Plain},
 };
@@ -36,10 +37,12 @@ pub(crate) async fn healed(
     };
     let captures = Guards::default();
     let builder = builder.batch(capture::OPERATION, capture::handler(pool, &captures));
-    let heal = builder.start().await?;
+    let (name, handler) = report::handler(pool, hold);
+    let heal = builder.deferred(name, handler).start().await?;
     let desk = Desk::healed(pool.clone(), heal.clone(), hold, faults.cloned(), &captures)?;
-    let app = struck(routes::router::<Failure>(desk), faults).layer(heal.layer()).merge(heal.admin_router());
-    Ok((app, heal))
+    let routes = routes::router::<Failure>(desk.clone()).merge(routes::later(desk));
+    let app = struck(routes, faults).layer(heal.layer());
+    Ok((app.merge(heal.jobs_router()).merge(heal.admin_router()), heal))
 }
 
 /// The desk as a host without the runtime would have it.

@@ -17,6 +17,7 @@ pub(crate) mod faults;
 pub(crate) mod message;
 mod panels;
 pub(crate) mod postgres;
+mod report;
 mod routes;
 pub(crate) mod sqlite;
 mod store;

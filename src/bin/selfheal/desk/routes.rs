@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use selfheal::{gate::Ticket, http::Failure};
+use selfheal::{deferred::Accepted, gate::Ticket, http::Failure};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
@@ -59,6 +59,15 @@ pub(crate) fn router<R: Reply>(desk: Desk) -> Router {
         .route("/api/messages/{id}/status", post(change_status::<R>))
         .route("/fetch.js", get(fetch_helper))
         .with_state(desk)
+}
+
+/// What only the runtime can do: a report that is made later. Everything else is answered by both desks.
+pub(crate) fn later(desk: Desk) -> Router {
+    Router::new().route("/api/reports", post(report_later)).with_state(desk)
+}
+
+async fn report_later(State(desk): State<Desk>, User(user): User) -> Result<Accepted, Failure> {
+    Ok(desk.report_later(&user).await?)
 }
 
 /// The frontend's half of healing: forty lines that honour `retryAfter`.

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use selfheal::{
     Heal, HealPool, batch_executor, db,
+    deferred::Accepted,
     transition::{self, Guard},
 };
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
@@ -14,7 +15,7 @@ use super::{
     capture::{self, Captured, Guards},
     message,
     panels::Panels,
-    postgres, sqlite,
+    postgres, report, sqlite,
 };
 
 /// A pool behind its gate.
@@ -227,6 +228,14 @@ impl Desk {
             (Store::Plain(pool), _) => capture::plain(pool, bug).await,
             // A guarded desk was made with its runtime.
             (Store::Guarded(_), None) => Err(Error::Batch(batch_executor::Refused::Unknown)),
+        }
+    }
+
+    /// Accepts a user's wish for a report, to be made when there is room.
+    pub(super) async fn report_later(&self, user: &str) -> Result<Accepted, Error> {
+        match &self.0.heal {
+            Some(heal) => report::later(heal, user).await,
+            None => Err(Error::Batch(batch_executor::Refused::Unknown)),
         }
     }
 
