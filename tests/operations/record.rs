@@ -1,11 +1,12 @@
 //! Records how long the chunks of long operations take, to see how far their estimates can be trusted.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use selfheal::{
     Heal, HealPool,
     batch::{self, Batch, Part, Results},
+    clock::Clock,
     config::{Config, Source},
     store::Dialect,
 };
@@ -61,13 +62,13 @@ async fn follow(batch: &Batch, items: i64, chunks: &mut Vec<(u64, Duration)>) {
     let Some(progress) = batch.progress() else { return };
     let (mut progress, mut last) = (Box::pin(progress), None);
     while let Some(seen) = progress.next().await {
-        let now = Instant::now();
+        let now = Clock::system().now();
         // What is seen first may be in the midst of a chunk.
         if let Some((at, done, whole)) = last
             && whole
             && seen.counts.done > done
         {
-            chunks.push((seen.counts.done - done, now.duration_since(at)));
+            chunks.push((seen.counts.done - done, now.since(at)));
         }
         let moved = last.is_none_or(|(_, done, _)| seen.counts.done > done);
         if moved {

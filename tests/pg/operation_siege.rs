@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -20,6 +20,7 @@ use selfheal::{
     Heal, PgHealPool,
     batch::{self, Handler, Part, Results},
     batch_executor::{Refused, Report},
+    clock::Clock,
     config::{Config, Source},
     error_class::ErrorClass,
     store::Jobs,
@@ -184,7 +185,7 @@ impl Siege {
     /// All is well again: nothing is in limbo, what was acknowledged is done, and nothing twice.
     async fn end(mut self) {
         assert!(self.running.try_join_next().is_none(), "a caller was told what may not be");
-        let ended = Instant::now();
+        let (clock, ended) = (Clock::system(), Clock::system().now());
         self.running.shutdown().await;
         let jobs = Jobs::of(&self.pool);
         let left = async {
@@ -198,11 +199,14 @@ impl Siege {
             let left: Vec<(i64, i64, i64)> = sqlx::query_as(left).fetch_all(&self.pool).await.expect("rows");
             panic!("in limbo, by state and losses: {left:?}");
         }
-        let (settled, [_, _, done, dead]) = (ended.elapsed(), books(&jobs).await);
+        let (settled, [_, _, done, dead]) = (clock.now().since(ended), books(&jobs).await);
         self.heal.shutdown().await;
         let select = "select item, count(*), 1::int8 from effects group by item \
                       union all select item, 1::int8, count(distinct key) from calls group by item";
-        let rows: Vec<(i64, i64, i64)> = sqlx::query_as(select).fetch_all(&self.pool).await.expect("rows");
+        let mut conn = self.pool.acquire().await.expect("a connection");
+        // There may be a million rows, and nobody waits.
+        conn.execute("set statement_timeout = 0").await.expect("it is set");
+        let rows: Vec<(i64, i64, i64)> = sqlx::query_as(select).fetch_all(&mut *conn).await.expect("rows");
         let rows: BTreeMap<_, _> =
             rows.into_iter().map(|(item, times, keys)| (item, (times, keys))).collect();
         let doubled: Vec<_> = rows.iter().filter(|(_, of)| **of != (1, 1)).collect();
@@ -229,10 +233,10 @@ impl Seen {
     async fn ask(&self, heal: &Heal) {
         let operation = self.next.fetch_add(1, Ordering::Relaxed);
         let (batch, items) = (heal.batch(Kind::of(operation).name()), Kind::items(operation));
-        let asked = Instant::now();
+        let (clock, asked) = (Clock::system(), Clock::system().now());
         let answer = batch.caller(operation.to_string()).within(WITHIN).run(&items).await;
         let mut slowest = self.slowest.lock();
-        *slowest = asked.elapsed().max(*slowest);
+        *slowest = clock.now().since(asked).max(*slowest);
         drop(slowest);
         match told(answer) {
             None => drop(self.acknowledged.lock().insert(operation)),
