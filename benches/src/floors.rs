@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use selfheal::clock::Clock;
@@ -102,6 +103,61 @@ pub fn buckets() -> Contender {
                     black_box(sum);
                 } else {
                     good.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        })
+    })
+}
+
+/// Two readings of the precise clock, as the standard library gives them: what it takes to know how long a call took.
+#[must_use]
+pub fn two_instants() -> Contender {
+    Contender::new("floor: two readings, Instant", |calls, mix| {
+        Box::pin(async move {
+            for n in 0..calls {
+                let begun = Instant::now();
+                let result: Result<u64, ()> = if mix.fails(n) { Err(()) } else { Ok(n) };
+                let _ = black_box(ready(black_box(result)).await);
+                black_box(begun.elapsed());
+            }
+        })
+    })
+}
+
+/// The same of the clock that the circuits read.
+#[must_use]
+pub fn two_readings() -> Contender {
+    let clock = Clock::system();
+    Contender::new("floor: two readings, Clock", move |calls, mix| {
+        let clock = clock.clone();
+        Box::pin(async move {
+            for n in 0..calls {
+                let begun = clock.now();
+                let result: Result<u64, ()> = if mix.fails(n) { Err(()) } else { Ok(n) };
+                let _ = black_box(ready(black_box(result)).await);
+                black_box(clock.now().since(begun));
+            }
+        })
+    })
+}
+
+/// What refusing takes: the state and its end are loaded, the coarse clock says that it is not over and how long
+/// it will last, and the refusal is counted on a line of the thread's own.
+#[must_use]
+pub fn refusal() -> Contender {
+    let floor: Arc<Floor> = Arc::default();
+    floor.state.store(1, Ordering::Relaxed);
+    let (clock, end) = (Clock::system(), Arc::new(AtomicU64::new(u64::MAX / 2)));
+    Contender::new("floor: load + coarse clock + sharded add", move |calls, _| {
+        let (floor, clock, end) = (Arc::clone(&floor), clock.clone(), Arc::clone(&end));
+        Box::pin(async move {
+            for _ in 0..calls {
+                if floor.state.load(Ordering::Acquire) != 0 {
+                    let left = end.load(Ordering::Acquire).saturating_sub(clock.coarse().as_nanos());
+                    if left > 0 {
+                        floor.shards[mine()].count.fetch_add(1, Ordering::Relaxed);
+                        black_box(Duration::from_nanos(left));
+                    }
                 }
             }
         })
