@@ -10,8 +10,6 @@
 //! what is shown to people: no decision is made from it, so a jump of the system clock changes nothing.
 
 use std::{
-    fmt,
-    ops::Add,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -19,61 +17,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// A moment on the monotonic clock: nanoseconds since the clock's origin, good for 584 years.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Tick(u64);
-
-impl Tick {
-    /// The clock's origin.
-    pub const ZERO: Self = Self(0);
-    /// Later than any moment that is ever reached: "no deadline" where an `Option` would be in the way.
-    pub const MAX: Self = Self(u64::MAX);
-
-    /// The moment `nanos` nanoseconds after the origin.
-    #[must_use]
-    pub const fn from_nanos(nanos: u64) -> Self {
-        Self(nanos)
-    }
-
-    /// The moment `millis` milliseconds after the origin.
-    #[must_use]
-    pub const fn from_millis(millis: u64) -> Self {
-        Self(millis.saturating_mul(1_000_000))
-    }
-
-    /// Nanoseconds since the origin.
-    #[must_use]
-    pub const fn as_nanos(self) -> u64 {
-        self.0
-    }
-
-    /// Whole milliseconds since the origin, rounded down.
-    #[must_use]
-    pub const fn as_millis(self) -> u64 {
-        self.0 / 1_000_000
-    }
-
-    /// How long after `earlier` this moment is; zero if it is not after it.
-    #[must_use]
-    pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
-    }
-}
-
-impl Add<Duration> for Tick {
-    type Output = Self;
-
-    /// Saturates at [`Tick::MAX`]: a policy of "never" does not wrap around to "at once".
-    fn add(self, after: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)))
-    }
-}
-
-impl fmt::Debug for Tick {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", Duration::from_nanos(self.0))
-    }
-}
+pub use crate::tick::Tick;
 
 /// Where a shell reads the time that it hands to its machine. Cheap to clone; clones agree.
 #[derive(Clone, Debug)]
@@ -114,7 +58,7 @@ impl Clock {
         match &self.0 {
             Source::System => monotonic::now(),
             Source::Tokio => since_origin(tokio::time::Instant::now().into_std()),
-            Source::Manual(now) => Tick(now.load(Ordering::Acquire)),
+            Source::Manual(now) => Tick::from_nanos(now.load(Ordering::Acquire)),
         }
     }
 
@@ -145,7 +89,7 @@ const BEFORE: Duration = Duration::from_secs(3_600);
 fn since_origin(now: Instant) -> Tick {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
     let origin = *ORIGIN.get_or_init(|| now.checked_sub(BEFORE).unwrap_or(now));
-    Tick(u64::try_from(now.saturating_duration_since(origin).as_nanos()).unwrap_or(u64::MAX))
+    Tick::from_nanos(u64::try_from(now.saturating_duration_since(origin).as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// The clocks of Linux, read without a system call, without a shared write, and without the way through
@@ -174,7 +118,7 @@ mod monotonic {
         /// The machine's monotonic clock at the origin, in nanoseconds: negative, if the machine has been up for less.
         static ORIGIN: OnceLock<i64> = OnceLock::new();
         let origin = *ORIGIN.get_or_init(origin);
-        Tick(nanos(clock_gettime(clock)).wrapping_sub(origin).max(0).cast_unsigned())
+        Tick::from_nanos(nanos(clock_gettime(clock)).wrapping_sub(origin).max(0).cast_unsigned())
     }
 
     /// It is the clock of [`Instant`], so a tick is the same moment here and on tokio's clock. Whatever passes
@@ -222,19 +166,13 @@ impl Hand {
 
     /// Moves the clock to `tick`; a moment that has passed leaves it where it is.
     pub fn set(&self, tick: Tick) {
-        self.0.fetch_max(tick.0, Ordering::AcqRel);
+        self.0.fetch_max(tick.as_nanos(), Ordering::AcqRel);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_deadline_that_never_comes_does_not_wrap_around() {
-        assert_eq!(Tick::from_millis(5) + Duration::MAX, Tick::MAX);
-        assert_eq!(Tick::from_millis(5).since(Tick::from_millis(9)), Duration::ZERO);
-    }
 
     #[test]
     fn a_manual_clock_only_moves_forward() {

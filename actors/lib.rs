@@ -30,6 +30,7 @@ pub mod supervisor;
 mod sync;
 pub mod telemetry;
 pub mod threshold;
+mod tick;
 pub mod transition;
 pub mod user_limit;
 pub mod window;

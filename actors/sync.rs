@@ -1,57 +1,15 @@
-//! The atomics and the lock of what is checked in every interleaving: the real ones, or those of a model checker.
-//!
-//! The checkers' are compiled in by `.ci/models` alone, with `--cfg selfheal_model="loom"` or `"shuttle"`. loom goes
-//! through every interleaving of few threads, and knows what weak memory may do; shuttle draws interleavings of
-//! more threads at random, and takes every access for sequentially consistent.
+//! What a model checker puts its own in place of: the atomics, the lock and the numbers of threads of what is checked
+//! in every interleaving. `tests/models` has another file of this name, and is otherwise made of the same ones.
 
-#[cfg(not(any(selfheal_model = "loom", selfheal_model = "shuttle")))]
-mod chosen {
-    pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::Cell;
+pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 
-    pub(crate) use parking_lot::Mutex;
+pub(crate) use parking_lot::Mutex;
+
+/// A circuit has no more shards than this, so that it stays small.
+pub(crate) const SHARDS: usize = 4;
+
+thread_local! {
+    /// The present thread's; 0 until it has one.
+    pub(crate) static NUMBER: Cell<usize> = const { Cell::new(0) };
 }
-
-#[cfg(selfheal_model = "loom")]
-mod chosen {
-    pub(crate) use loom::sync::{
-        Mutex as Inner, MutexGuard,
-        atomic::{AtomicU64, Ordering},
-    };
-    pub(crate) use loom::thread_local;
-
-    pub(crate) use super::locked::Mutex;
-}
-
-#[cfg(selfheal_model = "shuttle")]
-mod chosen {
-    pub(crate) use shuttle::sync::{
-        Mutex as Inner, MutexGuard,
-        atomic::{AtomicU64, Ordering},
-    };
-    pub(crate) use shuttle::thread_local;
-
-    pub(crate) use super::locked::Mutex;
-}
-
-/// A lock that is never poisoned, as the real one.
-#[cfg(any(selfheal_model = "loom", selfheal_model = "shuttle"))]
-mod locked {
-    use std::sync::PoisonError;
-
-    use super::chosen::{Inner, MutexGuard};
-
-    #[derive(Debug)]
-    pub(crate) struct Mutex<T>(Inner<T>);
-
-    impl<T> Mutex<T> {
-        pub(crate) fn new(value: T) -> Self {
-            Self(Inner::new(value))
-        }
-
-        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner)
-        }
-    }
-}
-
-pub(crate) use chosen::*;

@@ -1,7 +1,6 @@
 //! Counters that threads do not share.
 
 use std::{
-    cell::Cell,
     num::NonZero,
     sync::{
         LazyLock,
@@ -10,7 +9,7 @@ use std::{
     thread,
 };
 
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, NUMBER, SHARDS};
 
 /// What the threads of one shard have counted, on a line of its own.
 #[derive(Debug)]
@@ -37,45 +36,26 @@ impl Shard {
     }
 }
 
-/// A cell has no more shards than this, so that it stays small.
-#[cfg(not(any(selfheal_model = "loom", selfheal_model = "shuttle")))]
-const MOST: usize = 4;
-/// The fewest with which something can go wrong between them.
-#[cfg(any(selfheal_model = "loom", selfheal_model = "shuttle"))]
-const MOST: usize = 2;
-
 /// How many shards a cell has: a power of two, enough for the threads that can run at once, and few.
 pub(super) fn count() -> usize {
     static COUNT: LazyLock<usize> = LazyLock::new(|| {
         let threads = thread::available_parallelism().map_or(1, NonZero::get);
-        threads.next_power_of_two().min(MOST)
+        threads.next_power_of_two().min(SHARDS)
     });
     *COUNT
-}
-
-#[cfg(not(any(selfheal_model = "loom", selfheal_model = "shuttle")))]
-thread_local! {
-    /// 0 until it has one.
-    static MINE: Cell<usize> = const { Cell::new(0) };
-}
-
-#[cfg(any(selfheal_model = "loom", selfheal_model = "shuttle"))]
-crate::sync::thread_local! {
-    /// Every model says which thread is which.
-    static MINE: Cell<usize> = Cell::new(1);
 }
 
 /// From now on the present thread counts on that shard: for tests in which one thread is many.
 #[cfg(test)]
 pub(super) fn pretend(number: usize) {
-    MINE.with(|mine| mine.set(number + 1));
+    NUMBER.with(|mine| mine.set(number + 1));
 }
 
 /// The present thread's number, of which the low bits choose its shard. Threads are numbered as they come.
 #[inline]
 pub(super) fn mine() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
-    MINE.with(|mine| match mine.get() {
+    NUMBER.with(|mine| match mine.get() {
         0 => {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             mine.set(number);

@@ -6,9 +6,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-#[cfg(selfheal_model = "loom")]
+#[cfg(feature = "loom")]
 use loom::thread;
-#[cfg(selfheal_model = "shuttle")]
+#[cfg(feature = "shuttle")]
 use shuttle::thread;
 
 use super::{
@@ -21,7 +21,7 @@ const SUCCESS: Outcome = Outcome::Success;
 const FAILURE: Outcome = Outcome::Failure;
 
 /// Runs a model in every interleaving.
-#[cfg(selfheal_model = "loom")]
+#[cfg(feature = "loom")]
 fn model(race: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(asked("SELFHEAL_PREEMPTIONS").unwrap_or(3));
@@ -34,7 +34,7 @@ fn asked(name: &str) -> Option<usize> {
 }
 
 /// Runs a model in very many interleavings: half of them drawn evenly, half such that few switches matter.
-#[cfg(selfheal_model = "shuttle")]
+#[cfg(feature = "shuttle")]
 fn model(race: impl Fn() + Send + Sync + 'static) {
     let count = asked("SELFHEAL_SCHEDULES").unwrap_or(20_000);
     let race = Arc::new(race);
