@@ -93,7 +93,7 @@ impl Breaker {
     /// A closed circuit of `name`. `seed` is where its jitter comes from.
     #[must_use]
     pub fn new(name: impl Into<Name>, policy: Arc<Policy>, around: Around, seed: u64) -> Self {
-        Self::watched(name, policy, around, seed, || {})
+        Self::watched(name, policy, around, seed, Box::new(|| {}))
     }
 
     /// The same, that calls `changed` when something may be due earlier than it was; that must be quick.
@@ -102,7 +102,7 @@ impl Breaker {
         policy: Arc<Policy>,
         around: Around,
         seed: u64,
-        changed: impl Fn() + Send + Sync + 'static,
+        changed: Box<dyn Fn() + Send + Sync>,
     ) -> Self {
         Self(Arc::new(Shared {
             cell: Cell::new(policy, seed),
@@ -111,7 +111,7 @@ impl Breaker {
             would_reject: AtomicU64::new(0),
             latency: Latency::default(),
             telling: AtomicBool::new(false),
-            changed: Box::new(changed),
+            changed,
         }))
     }
 

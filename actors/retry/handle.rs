@@ -15,9 +15,9 @@ use crate::clock::Tick;
 pub struct Retries(Arc<Mutex<Machine>>);
 
 impl Retries {
-    /// Retries under `policy`. A service seeds them with something random, a test with a number.
+    /// Retries under `policy`, which many may share. A service seeds them with something random, a test with a number.
     #[must_use]
-    pub fn new(policy: Policy, seed: u64) -> Self {
+    pub fn new(policy: impl Into<Arc<Policy>>, seed: u64) -> Self {
         Self(Arc::new(Mutex::new(Machine::new(policy, seed))))
     }
 

@@ -1,6 +1,6 @@
 //! The decision: again, and after how long; or not, and why.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::{budget::Window, policy::Policy};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A timeout costs the budget this much: it has held something all the while.
-const COST_OF_TIMEOUT: u64 = 2;
+const COST_OF_TIMEOUT: u32 = 2;
 
 /// A call that has failed.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +92,7 @@ impl fmt::Display for GiveUp {
 /// The retries of one endpoint.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    policy: Policy,
+    policy: Arc<Policy>,
     window: Window,
     dice: Dice,
 }
@@ -100,8 +100,8 @@ pub struct Machine {
 impl Machine {
     /// Retries under `policy`, spread by what follows from `seed`.
     #[must_use]
-    pub fn new(policy: Policy, seed: u64) -> Self {
-        Self { policy, window: Window::default(), dice: Dice::seeded(seed) }
+    pub fn new(policy: impl Into<Arc<Policy>>, seed: u64) -> Self {
+        Self { policy: policy.into(), window: Window::default(), dice: Dice::seeded(seed) }
     }
 
     /// A call was made for the first time.
@@ -130,7 +130,7 @@ impl Machine {
     }
 
     fn attempts(&self, inline: bool) -> u32 {
-        let Policy { attempts, inline_attempts, .. } = self.policy;
+        let Policy { attempts, inline_attempts, .. } = *self.policy;
         if inline { attempts.min(inline_attempts) } else { attempts }
     }
 

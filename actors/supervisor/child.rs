@@ -28,12 +28,12 @@ pub(super) struct Child {
     pub(super) generation: u64,
     /// Restarts in a row, without a calm period between them.
     pub(super) streak: u32,
-    /// Its own budget, if it has one.
-    pub(super) budget: Option<Intensity>,
+    /// What of its own budget is spent, if it has one and was restarted.
+    budget: Option<Box<Intensity>>,
     pub(super) last_exit: Option<Exit>,
     pub(super) restarts: u64,
-    /// What is done to it alone (under `one_for_one`).
-    pub(super) lane: Lane,
+    /// What is done to it alone (under `one_for_one`): nothing yet, of most.
+    pub(super) lane: Option<Box<Lane>>,
     since: Tick,
     due: Option<Tick>,
     starts: u64,
@@ -90,6 +90,13 @@ impl Child {
         now.since(self.since)
     }
 
+    /// Its own budget, if it has one.
+    pub(super) fn budget(&mut self) -> Option<&mut Intensity> {
+        let own = self.policy.budget?;
+        let new = || Box::new(Intensity::new(own.max_restarts, own.within));
+        Some(self.budget.get_or_insert_with(new))
+    }
+
     fn has_changed(&mut self, key: Key, changed: &mut Vec<Key>) {
         if !std::mem::replace(&mut self.changed, true) {
             changed.push(key);
@@ -122,9 +129,11 @@ impl Child {
 }
 
 /// The children of one supervisor. Everything but the listing is logarithmic in their number.
+///
+/// In boxes: who comes in start order leaves half of the places of such a map empty behind it.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    children: BTreeMap<Key, Child>,
+    children: BTreeMap<Key, Box<Child>>,
     keys: HashMap<Name, Key>,
     next: Key,
     timers: BTreeSet<(Tick, Key)>,
@@ -139,23 +148,22 @@ impl Table {
         let key = self.next;
         self.next += 1;
         self.keys.insert(policy.id.clone(), key);
-        let budget = policy.budget.map(|own| Intensity::new(own.max_restarts, own.within));
         let child = Child {
             policy,
             life: Life::Down,
             generation: 0,
             streak: 0,
-            budget,
+            budget: None,
             last_exit: None,
             restarts: 0,
-            lane: Lane::default(),
+            lane: None,
             since: now,
             due: None,
             starts: 0,
             abandoned: false,
             changed: true,
         };
-        self.children.insert(key, child);
+        self.children.insert(key, Box::new(child));
         self.changed.push(key);
         key
     }
@@ -167,7 +175,7 @@ impl Table {
         self.disarm(key, child.due);
         self.changed.retain(|changed| *changed != key);
         self.gone.push(child.policy.id.clone());
-        Some(child)
+        Some(*child)
     }
 
     pub(super) fn find(&self, id: &str) -> Option<Key> {
@@ -175,7 +183,7 @@ impl Table {
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&Child> {
-        self.children.get(&key)
+        self.children.get(&key).map(|child| &**child)
     }
 
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Child> {
@@ -186,16 +194,16 @@ impl Table {
 
     /// All children, in start order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Child)> {
-        self.children.iter().map(|(&key, child)| (key, child))
+        self.children.iter().map(|(&key, child)| (key, &**child))
     }
 
     /// The children whose places lie in `keys`, in start order.
     pub(super) fn range(&self, keys: RangeInclusive<Key>) -> impl Iterator<Item = (Key, &Child)> {
-        self.children.range(keys).map(|(&key, child)| (key, child))
+        self.children.range(keys).map(|(&key, child)| (key, &**child))
     }
 
     pub(super) fn lanes(&mut self) -> impl Iterator<Item = &mut Lane> {
-        self.children.values_mut().map(|child| &mut child.lane)
+        self.children.values_mut().filter_map(|child| child.lane.as_deref_mut())
     }
 
     /// From now on the child is as `life` says, until `due` at the latest.

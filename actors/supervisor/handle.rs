@@ -38,8 +38,8 @@ struct Shared {
 #[derive(Default)]
 struct Tree {
     lives: u64,
-    /// In the order in which they were first seen, which is start order.
-    entries: BTreeMap<u64, Entry>,
+    /// In the order in which they were first seen, which is start order. In boxes, as in the supervisor's own table.
+    entries: BTreeMap<u64, Box<Entry>>,
     places: HashMap<(Name, Name), u64>,
     next: u64,
     supervisors: HashMap<Name, (u64, Mailbox<Command>)>,
@@ -83,7 +83,7 @@ impl Children {
     /// All children as they are, in start order.
     #[must_use]
     pub fn all(&self) -> Vec<ChildView> {
-        self.0.tree.lock().entries.values().map(Entry::shown).collect()
+        self.0.tree.lock().entries.values().map(|entry| entry.shown()).collect()
     }
 
     /// One child.
@@ -189,7 +189,7 @@ impl Children {
         if tree.supervisors.get(supervisor).is_some_and(|(of, _)| *of == life) {
             tree.supervisors.remove(supervisor);
         }
-        let own = |entry: &&mut Entry| entry.life == life && entry.view.supervisor == *supervisor;
+        let own = |entry: &&mut Box<Entry>| entry.life == life && entry.view.supervisor == *supervisor;
         let mut gone = Vec::new();
         for entry in tree.entries.values_mut().filter(own) {
             gone.extend(entry.cell.take());
@@ -206,7 +206,7 @@ impl Children {
 
 impl Tree {
     fn entry(&self, supervisor: &str, id: &str) -> Option<&Entry> {
-        self.entries.get(self.places.get(&(supervisor.into(), id.into()))?)
+        self.entries.get(self.places.get(&(supervisor.into(), id.into()))?).map(|entry| &**entry)
     }
 
     /// `cell`: the actor, if it has come since the last time. Returns the one that is not shown any more.
@@ -217,7 +217,7 @@ impl Tree {
             self.next
         });
         let Some(entry) = self.entries.get_mut(&place) else {
-            self.entries.insert(place, Entry { view, life, before: (0, 0), cell });
+            self.entries.insert(place, Box::new(Entry { view, life, before: (0, 0), cell }));
             return None;
         };
         if entry.life > life {

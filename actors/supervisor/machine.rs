@@ -139,7 +139,7 @@ impl Machine {
     pub(super) fn lane(&mut self, on: LaneId) -> Option<&mut Lane> {
         match on {
             LaneId::Main => Some(&mut self.main),
-            LaneId::Of(key) => self.table.get_mut(key).map(|child| &mut child.lane),
+            LaneId::Of(key) => self.table.get_mut(key).map(|child| &mut **child.lane.get_or_insert_default()),
         }
     }
 

@@ -234,11 +234,11 @@ impl Machine {
 
     /// Forgets a child. What waited in its lane is decided without it.
     pub(super) fn forget(&mut self, key: Key) {
-        let Some(child) = self.table.remove(key) else { return };
-        if let Some(plan) = child.lane.plan {
+        let Some(lane) = self.table.remove(key).and_then(|child| child.lane) else { return };
+        if let Some(plan) = lane.plan {
             self.finish(plan.why);
         }
-        for what in child.lane.waiting {
+        for what in lane.waiting {
             match what {
                 Deferred::Verb { request, verb } => self.ask(request, verb),
                 Deferred::Ended { .. } | Deferred::TryAgain(_) | Deferred::Due(_) => {}

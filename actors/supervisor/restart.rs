@@ -62,8 +62,8 @@ impl Machine {
     /// Counts a restart of the child, and begins it, or gives up. A failed restart comes here again.
     fn restart(&mut self, key: Key, now: Tick) {
         let Some(child) = self.table.get_mut(key) else { return };
-        let own = child.budget.is_some();
-        let counted = child.budget.as_mut().unwrap_or(&mut self.intensity);
+        let own = child.policy.budget.is_some();
+        let counted = child.budget().unwrap_or(&mut self.intensity);
         if counted.exceeded_by(now) {
             return if own { self.give_up_on(key, now) } else { self.escalate(key, now) };
         }

@@ -87,7 +87,8 @@ impl Machine {
     /// Gives up the start of a child that has a lane of its own.
     fn give_way(&mut self, key: Key) {
         let starting = self.table.get(key).is_some_and(|child| matches!(child.life, Life::Starting { .. }));
-        if let Some(plan) = self.table.get_mut(key).and_then(|child| child.lane.plan.take_if(|_| starting)) {
+        let lane = self.table.get_mut(key).and_then(|child| child.lane.as_deref_mut());
+        if let Some(plan) = lane.and_then(|lane| lane.plan.take_if(|_| starting)) {
             match plan.why {
                 Why::Start { request, .. } => {
                     self.reply(request, Err(Refused::StartFailed("it was stopped".into())))

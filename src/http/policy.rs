@@ -8,7 +8,12 @@
 //! configured pattern or `other`. A path that a caller has made up is never a label, so the number of series
 //! and the memory here are what was configured, whatever traffic comes.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use http::Method;
 use matchit::{InsertError, Router};
@@ -97,7 +102,8 @@ impl Endpoint {
 
 /// A valid set of endpoints, and what holds for all other requests.
 pub struct Endpoints {
-    labels: HashMap<Name, Name>,
+    /// All patterns.
+    labels: HashSet<Name>,
     /// In the order of the config, and last what holds for unlisted requests.
     all: Vec<Arc<Endpoint>>,
     any: Router<usize>,
@@ -163,7 +169,7 @@ impl Endpoints {
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        let labels = endpoints.iter().map(|e| (Arc::clone(&e.path), Arc::clone(&e.path))).collect();
+        let labels = endpoints.iter().map(|e| Arc::clone(&e.path)).collect();
         let all = endpoints.into_iter().chain([Arc::new(unlisted)]).collect();
         Ok(Self { labels, all, any, by_method, other: OTHER.into() })
     }
@@ -200,7 +206,7 @@ impl Endpoints {
 impl Default for Endpoints {
     fn default() -> Self {
         Self {
-            labels: HashMap::new(),
+            labels: HashSet::new(),
             all: vec![Arc::new(Endpoint::unlisted())],
             any: Router::new(),
             by_method: Vec::new(),
@@ -211,7 +217,7 @@ impl Default for Endpoints {
 
 impl fmt::Debug for Endpoints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Endpoints").field(&self.labels.keys()).finish()
+        f.debug_tuple("Endpoints").field(&self.labels).finish()
     }
 }
 

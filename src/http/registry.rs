@@ -48,7 +48,7 @@ pub struct Registry {
     breakers: Option<Breakers>,
     /// What is called by name from here, and how its calls are made again.
     clients: Mutex<HashMap<Name, Retries>>,
-    policy: (retry::Policy, u64),
+    policy: (Arc<retry::Policy>, u64),
     /// One for each of the endpoints, in their order.
     states: Vec<State>,
 }
@@ -71,7 +71,7 @@ impl Registry {
             gates: Vec::new(),
             breakers: None,
             clients: Mutex::default(),
-            policy: (retry::Policy::never(), 0),
+            policy: (Arc::new(retry::Policy::never()), 0),
         }
     }
 
@@ -90,7 +90,7 @@ impl Registry {
         for (state, new) in self.states.iter_mut().zip(policies) {
             state.retries = new.retries;
         }
-        self.policy = (policy.clone(), seed);
+        self.policy = (Arc::new(policy.clone()), seed);
         self
     }
 
@@ -155,7 +155,7 @@ impl Registry {
         let (policy, seed) = &self.policy;
         let mut clients = self.clients.lock();
         let seed = seed.wrapping_add(clients.len() as u64);
-        clients.entry(Name::clone(name)).or_insert_with(|| Retries::new(policy.clone(), seed)).clone()
+        clients.entry(Name::clone(name)).or_insert_with(|| Retries::new(Arc::clone(policy), seed)).clone()
     }
 
     /// The circuit of calls to `name`.
@@ -181,8 +181,8 @@ impl Registry {
 }
 
 fn states(endpoints: &Endpoints, policy: &retry::Policy, seed: u64) -> Vec<State> {
-    let mut dice = Dice::seeded(seed);
-    let state = |_: &Arc<Endpoint>| State::new(Retries::new(policy.clone(), dice.next()));
+    let (policy, mut dice) = (Arc::new(policy.clone()), Dice::seeded(seed));
+    let state = |_: &Arc<Endpoint>| State::new(Retries::new(Arc::clone(&policy), dice.next()));
     endpoints.all().iter().map(state).collect()
 }
 

@@ -30,7 +30,8 @@ impl Circuits {
     /// its path; the first one that says anything is heard. `first` is the pool of endpoints that name none.
     pub(super) fn new(config: &Config, first: Option<&Name>, around: Around, seed: u64) -> Self {
         let all = &config.breaker;
-        let breakers = Breakers::new(Arc::new(all.policy()), around, seed);
+        let usual = Arc::new(all.policy());
+        let breakers = Breakers::new(Arc::clone(&usual), around, seed);
         let mut watched: Vec<Circuit> = Vec::new();
         for endpoint in &config.endpoints {
             let path = endpoint.path.as_str();
@@ -42,7 +43,9 @@ impl Circuits {
             // Critical work is shed by no level, whatever else shares its path.
             let class = same().map(|other| other.class).min().unwrap_or(endpoint.class);
             let pool = endpoint.pool.as_deref().map(Name::from).or_else(|| first.cloned());
-            watched.push(Circuit { watch: breakers.watch(path, Arc::new(policy)), class, pool });
+            // Most have the policy of all, and need not keep one of their own.
+            let policy = if policy == *usual { Arc::clone(&usual) } else { Arc::new(policy) };
+            watched.push(Circuit { watch: breakers.watch(path, policy), class, pool });
         }
         Self { breakers, watched }
     }
