@@ -33,7 +33,14 @@ pub struct Ticket {
 struct Inner {
     work: Described,
     /// The gates that it has entered.
-    entered: Mutex<Vec<Link>>,
+    entered: Mutex<Links>,
+}
+
+/// Nearly all tickets enter one gate, and that allocates nothing.
+#[derive(Debug, Default)]
+struct Links {
+    first: Option<Link>,
+    others: Vec<Link>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -57,11 +64,34 @@ enum Link {
     Joined(usize, Arc<Membership>),
 }
 
+impl Link {
+    fn holds(&self) -> bool {
+        match self {
+            Self::Entered(_, member) => member.strong_count() > 0,
+            Self::Joined(..) => true,
+        }
+    }
+}
+
 impl Ticket {
     /// A ticket of `class`, of no user, and without a deadline.
     #[must_use]
     pub fn new(class: Class) -> Self {
         Self::of(Described { class, ..Described::default() })
+    }
+
+    /// The ticket of a request, in one piece: each `with_` asks whether it is the only one that has the ticket.
+    #[must_use]
+    pub fn of_request(
+        class: Class,
+        operation: Name,
+        request_id: Name,
+        deadline: Tick,
+        user: Option<Name>,
+    ) -> Self {
+        let (operation, request_id, deadline) = (Some(operation), Some(request_id), Some(deadline));
+        let work = Described { class, user, deadline, operation, request_id, ..Described::default() };
+        Self::of(work)
     }
 
     /// The ticket of this user.
@@ -197,7 +227,8 @@ impl Ticket {
 
     /// Its membership of the gate at this address, while it lasts.
     pub(super) fn membership(&self, gate: usize) -> Option<Arc<Membership>> {
-        self.inner.entered.lock().iter().find_map(|link| match link {
+        let links = self.inner.entered.lock();
+        links.first.iter().chain(&links.others).find_map(|link| match link {
             Link::Entered(at, member) if *at == gate => member.upgrade(),
             Link::Joined(at, member) if *at == gate => Some(Arc::clone(member)),
             Link::Entered(..) | Link::Joined(..) => None,
@@ -220,12 +251,12 @@ impl Ticket {
     }
 
     fn remember(&self, link: Link) {
-        let mut entered = self.inner.entered.lock();
-        entered.retain(|link| match link {
-            Link::Entered(_, member) => member.strong_count() > 0,
-            Link::Joined(..) => true,
-        });
-        entered.push(link);
+        let mut links = self.inner.entered.lock();
+        links.others.retain(Link::holds);
+        match &links.first {
+            Some(first) if first.holds() => links.others.push(link),
+            Some(_) | None => links.first = Some(link),
+        }
     }
 
     /// A ticket with a change. Its clones do not change, and what it has entered stays with them.

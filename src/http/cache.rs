@@ -18,6 +18,7 @@
 use std::{
     collections::HashSet,
     fmt,
+    hash::{Hash, Hasher},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -26,7 +27,7 @@ use std::{
 };
 
 use axum::body::Bytes;
-use http::{HeaderMap, StatusCode, header, request::Parts};
+use http::{HeaderMap, StatusCode, header, request::Parts, uri::PathAndQuery};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use selfheal_actors::{clock::Tick, signal::Name};
@@ -48,9 +49,12 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(86_400);
 /// Replies that are asked for again in the background at once; the next failure asks anew.
 const REFRESHES: usize = 64;
 
-/// Which reply it is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key(Arc<(Principal, Box<str>)>);
+/// Which reply it is. Made of parts of the request, so that looking allocates nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Key {
+    principal: Principal,
+    uri: PathAndQuery,
+}
 
 /// A reply that was good.
 #[derive(Debug)]
@@ -100,12 +104,13 @@ impl Replies {
 
     /// Which reply a GET asks for; `None` if it is not to be kept. `user` is who shows an identity of its own.
     pub(crate) fn key(&self, fallback: Fallback, user: Option<Name>, asked: &Parts) -> Option<Key> {
-        let uri = asked.uri.path_and_query().map_or("/", |uri| uri.as_str());
+        let root = || PathAndQuery::from_static("/");
+        let uri = asked.uri.path_and_query().cloned().unwrap_or_else(root);
         let principal = match fallback.public {
             true => Principal::ANYBODY,
             false => Principal::of(user, &asked.headers, &self.digests)?,
         };
-        (uri.len() <= LONGEST_URI).then(|| Key(Arc::new((principal, uri.into()))))
+        (uri.as_str().len() <= LONGEST_URI).then_some(Key { principal, uri })
     }
 
     /// Keeps a reply, if it may be kept. `asked` are the headers of the request.
@@ -118,23 +123,33 @@ impl Replies {
         now: Tick,
     ) {
         let (status, headers, body) = reply;
-        let (control, Some(fallback)) = (Control::of(headers), of.fallback) else { return };
+        let Some(fallback) = of.fallback else { return };
+        let known = self.kept.get(key);
+        if let Some(kept) = &known
+            && !fallback.public
+            && status == StatusCode::OK
+            && kept.is(headers, &body, asked)
+        {
+            kept.at.fetch_max(now.as_nanos(), Ordering::AcqRel);
+            return;
+        }
+        let control = Control::of(headers);
         let is_private = control.private || (asked.contains_key(header::AUTHORIZATION) && !control.public);
         let is_ours = status == StatusCode::OK && !headers.contains_key(header::SET_COOKIE);
         if !is_ours || control.forbids || (fallback.public && is_private) {
             return;
         }
         let Some(vary) = cacheable::vary(headers, asked) else { return };
-        let stale_for = control.stale_if_error.unwrap_or(fallback.stale_for);
-        if let Some(kept) = self.kept.get(key)
-            && kept.is(stale_for, &vary, headers, &body)
+        if let Some(kept) = known
+            && kept.is(headers, &body, asked)
         {
             kept.at.fetch_max(now.as_nanos(), Ordering::AcqRel);
             return;
         }
+        let stale_for = control.stale_if_error.unwrap_or(fallback.stale_for);
         let at = AtomicU64::new(now.as_nanos());
         let kept = Kept { headers: headers.clone(), body, at, stale_for, vary };
-        self.kept.insert(key.clone(), Arc::new(kept));
+        self.kept.insert(key.kept(), Arc::new(kept));
     }
 
     /// The last good reply to such a request.
@@ -153,9 +168,11 @@ impl Replies {
 }
 
 impl Kept {
-    /// Whether it says the same. Most replies do: that is found out at a third of the price of keeping them anew.
-    fn is(&self, stale_for: Duration, vary: &Vary, headers: &HeaderMap, body: &Bytes) -> bool {
-        self.body == body && self.stale_for == stale_for && self.vary == *vary && self.headers == *headers
+    /// Whether it says the same to the same question. Most replies do: that is found out at a third of the price of
+    /// keeping them anew. What may be done with a reply stands in its headers; only where it is kept for everybody
+    /// it matters as well who asked.
+    fn is(&self, headers: &HeaderMap, body: &Bytes, asked: &HeaderMap) -> bool {
+        self.body == body && self.headers == *headers && cacheable::answers(&self.vary, asked)
     }
 }
 
@@ -168,8 +185,29 @@ impl Stale {
 
 impl Key {
     fn len(&self) -> usize {
-        let (principal, uri) = &*self.0;
-        principal.len() + uri.len() + size_of::<Kept>()
+        self.principal.len() + self.uri.as_str().len() + size_of::<Kept>()
+    }
+
+    /// The same, in memory of its own: a part of a request keeps all of that in memory.
+    fn kept(&self) -> Self {
+        let copied = PathAndQuery::try_from(self.uri.as_str());
+        Self { principal: self.principal.clone(), uri: copied.unwrap_or_else(|_| self.uri.clone()) }
+    }
+}
+
+/// No path and `/` are the same.
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.principal == other.principal && self.uri.as_str() == other.uri.as_str()
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.principal.hash(hasher);
+        self.uri.as_str().hash(hasher);
     }
 }
 

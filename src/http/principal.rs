@@ -19,7 +19,7 @@ pub(crate) struct Principal {
 
 /// Draws digests that nobody outside can predict.
 #[derive(Debug, Default)]
-pub(crate) struct Digests(RandomState, RandomState);
+pub(crate) struct Digests(RandomState);
 
 impl Principal {
     /// Everybody.
@@ -38,21 +38,21 @@ impl Principal {
 }
 
 impl Digests {
-    /// 128 bits of `bytes`.
+    /// 128 bits of `bytes`: the hasher's own 64, and those that it comes to with one letter more.
     pub(crate) fn of<'a>(&self, bytes: impl Iterator<Item = &'a [u8]>) -> [u64; 2] {
-        let (mut one, mut other) = (self.0.build_hasher(), self.1.build_hasher());
-        for part in bytes {
-            part.hash(&mut one);
-            part.hash(&mut other);
-        }
-        [one.finish(), other.finish()]
+        let mut hasher = self.0.build_hasher();
+        bytes.for_each(|part| part.hash(&mut hasher));
+        let first = hasher.finish();
+        hasher.write_u8(u8::MAX);
+        [first, hasher.finish()]
     }
 }
 
 fn credentials(headers: &HeaderMap, digests: &Digests) -> Option<[u64; 2]> {
-    let all = || [header::AUTHORIZATION, header::COOKIE].into_iter().flat_map(|name| headers.get_all(name));
-    all().next()?;
-    Some(digests.of(all().map(|value| value.as_bytes())))
+    let names = [header::AUTHORIZATION, header::COOKIE].into_iter();
+    let mut all = names.flat_map(|name| headers.get_all(name)).map(|value| value.as_bytes()).peekable();
+    all.peek()?;
+    Some(digests.of(all))
 }
 
 #[cfg(test)]

@@ -94,8 +94,8 @@ pub(crate) fn put(id: &RequestId, headers: &mut HeaderMap) {
 }
 
 fn theirs(headers: &HeaderMap) -> Option<&str> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    text("x-request-id").filter(|id| is_sane(id)).or_else(|| trace_id(text("traceparent")?))
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    text(HEADER).filter(|id| is_sane(id)).or_else(|| trace_id(text(TRACE)?))
 }
 
 fn is_sane(id: &str) -> bool {

@@ -108,8 +108,8 @@ where
         if mode == Mode::Off {
             return self.pass_off(request);
         }
-        let (mut parts, body) = request.into_parts();
-        let (visit, received) = Visit::receive(&self.registry, mode, &mut parts);
+        let (parts, body) = request.into_parts();
+        let (visit, received) = Visit::receive(&self.registry, mode, &parts);
         if let Some(error) = self.unready.take() {
             let answer = visit.failed(&*error);
             return HealFuture::answered(visit, answer);
@@ -167,7 +167,8 @@ where
         future
     }
 
-    fn once(&mut self, mut visit: Box<Visit>, request: Request<Body>) -> HealFuture<S> {
+    fn once(&mut self, mut visit: Box<Visit>, mut request: Request<Body>) -> HealFuture<S> {
+        visit.mark(request.extensions_mut());
         if visit.fallback.is_some() {
             visit.asked = Some(request.headers().clone());
         }
@@ -345,7 +346,8 @@ where
     fn call(self: Pin<&mut Self>) {
         let mut this = self.project();
         let (Some(visit), Some(service)) = (this.visit, this.service) else { return };
-        let Some(request) = visit.held.as_ref().map(Held::request) else { return };
+        let Some(mut request) = visit.held.as_ref().map(Held::request) else { return };
+        visit.mark(request.extensions_mut());
         if visit.has_attempt_timeout() {
             this.timer.unset();
         }

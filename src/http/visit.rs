@@ -108,14 +108,14 @@ impl Visit {
     pub(crate) fn receive(
         registry: &Arc<Registry>,
         mode: Mode,
-        parts: &mut Parts,
+        parts: &Parts,
     ) -> (Box<Self>, Result<(), Code>) {
         let id = registry.ids.of(&parts.headers);
         let matched = matched(registry, parts);
         let shown = registry.identity.shown(parts);
         let user = shown.clone().or_else(|| identity::peer(parts));
         let deadline = registry.clock.now() + matched.endpoint.deadline;
-        let manner = Manner::of(&parts.method, &parts.headers, id.clone());
+        let manner = Manner::of(&parts.method, &parts.headers, id);
         let key = match mode {
             Mode::Act => registry.keys.of(parts, user.clone()),
             Mode::Observe | Mode::Off => Ok(None),
@@ -150,9 +150,14 @@ impl Visit {
             permit: None,
             entered: None,
         });
-        parts.extensions.insert(Inside(Arc::clone(registry)));
-        parts.extensions.insert(id);
         (visit, received)
+    }
+
+    /// Marks the request that the handler is given: as one inside the layer, and with its id. What is held for another
+    /// call is not marked, so that neither is copied with it.
+    pub(crate) fn mark(&self, extensions: &mut Extensions) {
+        extensions.insert(Inside(Arc::clone(&self.registry)));
+        extensions.insert(self.manner.id.clone());
     }
 
     /// The same request as it is made again after its caller was answered: nobody waits for it, and it yields to
@@ -278,17 +283,12 @@ fn matched(registry: &Registry, parts: &Parts) -> Match {
 }
 
 fn ticket(matched: &Match, class: Class, user: Option<Name>, manner: &Manner, deadline: Tick) -> Ticket {
-    let mut ticket = Ticket::new(class)
-        .with_operation(Arc::clone(&matched.label))
-        .with_request_id(Arc::clone(&manner.id.0))
-        .with_deadline(deadline);
-    if let Some(user) = user {
-        ticket = ticket.with_user(user);
+    let (operation, id) = (Arc::clone(&matched.label), Arc::clone(&manner.id.0));
+    let ticket = Ticket::of_request(class, operation, id, deadline, user);
+    match matched.endpoint.queries {
+        Some(queries) => ticket.with_queries(queries),
+        None => ticket,
     }
-    if let Some(queries) = matched.endpoint.queries {
-        ticket = ticket.with_queries(queries);
-    }
-    ticket
 }
 
 fn traced(ticket: Ticket, headers: &HeaderMap) -> Ticket {
