@@ -68,19 +68,27 @@ async fn what_finds_the_file_full_or_read_only_is_answered_503_and_not_accepted(
     jobs.ready().await.expect("tables");
     pause(&jobs, true).await;
     let mut accepted = 0;
-    let refused = loop {
+    let error = loop {
         match heal.deferred("mail").defer(&mail(accepted)).await {
             Ok(job) => accepted += i64::from(!job.id().is_empty()),
-            Err(refused) => break refused,
+            Err(Refused::NotWritten(error)) => break error,
+            Err(refused) => panic!("failed to {refused}"),
         }
     };
-    let Refused::NotWritten(error) = &refused else { panic!("{refused:?}") };
     assert_eq!(error.trouble, Trouble::Full);
-    let (head, reply) = ask(&service(&heal), Method::POST, "/api/mails", "ann", "1").await;
+    // Where there is a little room, it depends on its name whether a job finds some: now and then one does.
+    let app = service(&heal);
+    let (head, reply) = loop {
+        let (head, reply) = ask(&app, Method::POST, "/api/mails", "ann", "1").await;
+        match head.status() {
+            StatusCode::ACCEPTED => accepted += 1,
+            _ => break (head, reply),
+        }
+    };
     assert_eq!((head.status(), &reply["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"store_down".into()));
     assert_eq!(books(&jobs).await[0], accepted as u64, "all that was acknowledged, and nothing else");
     heal.shutdown().await;
-    drop((heal, jobs));
+    drop((heal, jobs, app));
     let options = folder.options().create_if_missing(false).read_only(true);
     let pool = SqliteHealPool::builder().max(2).connect_with(options).await.expect("it opens");
     let heal = start(&pool, sending(&pool, effects)).await;
