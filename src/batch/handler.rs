@@ -71,7 +71,9 @@ where
         let (pool, count) = (pool.operation(Arc::clone(name)), items.len() as u64);
         let prepared: Prepared = Arc::new(move |chunk| {
             let (pool, work, part) = (pool.clone(), Arc::clone(&work), Part::of(&items, &chunk));
-            Box::pin(async move { in_transaction(&pool, &*work, part, chunk).await })
+            Box::pin(async move {
+                in_transaction(&pool, &chunk, async |conn| Ok(work(conn, part).await?.of(&chunk))).await
+            })
         });
         Ok((prepared, count))
     };
@@ -82,19 +84,15 @@ fn items_of<T: DeserializeOwned>(payload: &[u8]) -> Result<Arc<[T]>, serde_json:
     serde_json::from_slice::<Vec<T>>(payload).map(Arc::from)
 }
 
-async fn in_transaction<DB, T, F>(
+/// Does `work` in a transaction of `pool`, which also writes how far the job is, if there is one.
+pub(crate) async fn in_transaction<DB: Dialect>(
     pool: &HealPool<DB>,
-    work: &F,
-    part: Part<T>,
-    chunk: Chunk,
-) -> Result<Did, NotDone>
-where
-    DB: Dialect,
-    F: for<'c> Fn(&'c mut DB::Connection, Part<T>) -> BoxFuture<'c, Result<Results, Failed>>,
-{
+    chunk: &Chunk,
+    work: impl for<'c> AsyncFnOnce(&'c mut DB::Connection) -> Result<Did, Failed>,
+) -> Result<Did, NotDone> {
     let mut tx = pool.begin().await.map_err(Failed::undone)?;
-    let did = match work(&mut tx, part).await {
-        Ok(results) => results.of(&chunk),
+    let did = match work(&mut tx).await {
+        Ok(did) => did,
         Err(failed) => {
             // Undone with the end of the connection, if not by this.
             drop(tx.rollback().await);
@@ -102,7 +100,7 @@ where
         }
     };
     if let Some(lease) = chunk.lease {
-        let progress = Progress { cursor: None, counts: after(chunk.before, &did) };
+        let progress = Progress { cursor: did.result.clone(), counts: after(chunk.before, &did) };
         if !DB::checkpoint(&mut tx, lease, &progress).await.map_err(Failed::undone)? {
             drop(tx.rollback().await);
             return Err(NotDone::Lost);
@@ -110,6 +108,15 @@ where
     }
     tx.commit().await.map_err(Failed::from)?;
     Ok(Did { written: chunk.lease.is_some(), ..did })
+}
+
+/// The ticket of work that nobody waits for.
+pub(crate) fn unawaited(operation: &Name, user: Option<&Name>) -> Ticket {
+    let ticket = Ticket::new(Class::Background).with_operation(Name::clone(operation));
+    match user {
+        Some(user) => ticket.with_user(Name::clone(user)),
+        None => ticket,
+    }
 }
 
 fn after(before: Counts, did: &Did) -> Counts {
@@ -160,13 +167,7 @@ impl Registered {
         let waits = whose.ticket;
         let work: Work = Arc::new(move |chunk| {
             let waits = waits.clone().filter(|_| chunk.awaited);
-            let ticket = waits.unwrap_or_else(|| {
-                let ticket = Ticket::new(Class::Background).with_operation(Arc::clone(&name));
-                match &user {
-                    Some(user) => ticket.with_user(Arc::clone(user)),
-                    None => ticket,
-                }
-            });
+            let ticket = waits.unwrap_or_else(|| unawaited(&name, user.as_ref()));
             let (prepared, (ticket, meter)) = (Arc::clone(&prepared), ticket.metered());
             // The host's own code is called inside of its task.
             Box::pin(ticket.scope(async move {

@@ -36,6 +36,6 @@ mod operation;
 mod part;
 
 pub use handler::{Handler, run, run_tx};
-pub(crate) use handler::{Registered, Whose};
+pub(crate) use handler::{Registered, Whose, in_transaction, unawaited};
 pub use operation::Batch;
 pub use part::{Failed, Part, Results};

@@ -6,18 +6,20 @@ use futures_core::future::BoxFuture;
 use futures_util::FutureExt as _;
 use selfheal_actors::{
     batch_executor::{
-        Attempts, Chunk, Did, MAX_RESULT, NotDone, Work,
-        journal::{Claimed, Counts, Journal, Progress},
+        Attempts, Did, MAX_RESULT, NotDone, Work,
+        journal::{Claimed, Journal},
     },
     error_class::ErrorClass,
-    gate::Ticket,
-    level::Class,
     signal::Name,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Context, Failed};
-use crate::{HealPool, store::Dialect};
+use crate::{
+    HealPool,
+    batch::{in_transaction, unawaited},
+    store::Dialect,
+};
 
 /// For how long a job can be asked about once it is done.
 const KEEP: Duration = Duration::from_secs(3_600);
@@ -98,7 +100,14 @@ where
             let (payload, context) = (Arc::clone(&payload), context.clone());
             Box::pin(async move {
                 let payload = read::<T>(&payload)?;
-                in_transaction(&pool, async |conn| kept(&work(conn, payload, context).await?), &chunk).await
+                if chunk.lease.is_none() {
+                    return Err(NotDone::Lost);
+                }
+                let once = async |conn: &mut DB::Connection| {
+                    let result = work(conn, payload, context).await?;
+                    Ok(Did { done: 1, result: kept(&result)?, ..Did::default() })
+                };
+                in_transaction(&pool, &chunk, once).await
             })
         })
     };
@@ -121,31 +130,6 @@ fn kept<R: Serialize>(result: &R) -> Result<Option<Vec<u8>>, Failed> {
         }
         _ => Ok(Some(text).filter(|text| text != b"null")),
     }
-}
-
-async fn in_transaction<DB: Dialect>(
-    pool: &HealPool<DB>,
-    work: impl for<'c> AsyncFnOnce(&'c mut DB::Connection) -> Result<Option<Vec<u8>>, Failed>,
-    chunk: &Chunk,
-) -> Result<Did, NotDone> {
-    let Some(lease) = chunk.lease else { return Err(NotDone::Lost) };
-    let mut tx = pool.begin().await.map_err(Failed::undone)?;
-    let result = match work(&mut tx).await {
-        Ok(result) => result,
-        Err(failed) => {
-            // Undone with the end of the connection, if not by this.
-            drop(tx.rollback().await);
-            return Err(Failed::undone(failed).into());
-        }
-    };
-    let counts = Counts { done: 1, ..chunk.before };
-    let progress = Progress { cursor: result.clone(), counts };
-    if !DB::checkpoint(&mut tx, lease, &progress).await.map_err(Failed::undone)? {
-        drop(tx.rollback().await);
-        return Err(NotDone::Lost);
-    }
-    tx.commit().await.map_err(Failed::from)?;
-    Ok(Did { done: 1, written: true, result, ..Did::default() })
 }
 
 impl Handler {
@@ -229,11 +213,7 @@ impl Registered {
         let attempt = (self.handler.prepare)(&name, job.payload.as_slice().into(), Context::of(job));
         let user = job.owner.as_deref().map(Name::from);
         Ok(Arc::new(move |chunk| {
-            let ticket = Ticket::new(Class::Background).with_operation(Name::clone(&name));
-            let ticket = match &user {
-                Some(user) => ticket.with_user(Name::clone(user)),
-                None => ticket,
-            };
+            let ticket = unawaited(&name, user.as_ref());
             let attempt = Arc::clone(&attempt);
             Box::pin(ticket.scope(bounded(limit, async move { attempt(chunk).await })))
         }))
