@@ -162,23 +162,24 @@ impl Operations {
     }
 }
 
-fn pool_of<'a>(batch: &Name, named: Option<&str>, pools: &'a [Pool]) -> Result<&'a Pool, StartError> {
-    let find = |name: &str| pools.iter().find(|pool| *pool.name == *name);
-    let found = match (named, pools) {
+/// The pool that is called so; if none is named, the only one, or the one called main.
+fn find<'a>(named: Option<&str>, pools: &'a [Pool]) -> Option<&'a Pool> {
+    match (named, pools) {
         (None, [only]) => Some(only),
-        (named, _) => find(named.unwrap_or(MAIN)),
-    };
+        (named, _) => pools.iter().find(|pool| *pool.name == *named.unwrap_or(MAIN)),
+    }
+}
+
+fn pool_of<'a>(batch: &Name, named: Option<&str>, pools: &'a [Pool]) -> Result<&'a Pool, StartError> {
     let none = || StartError::NoSuchPool { batch: Arc::clone(batch), pool: named.unwrap_or(MAIN).into() };
-    found.ok_or_else(none)
+    find(named, pools).ok_or_else(none)
 }
 
 fn home_of<'a>(home: &Home, pools: &'a [Pool]) -> Option<&'a Pool> {
-    let find = |name: &str| pools.iter().find(|pool| *pool.name == *name);
-    match (home, pools) {
-        (Home::At(address), _) => pools.iter().find(|pool| pool.pool.address() == *address),
-        (Home::Named(name), _) => find(name),
-        (Home::Usual, [only]) => Some(only),
-        (Home::Usual, _) => find(MAIN),
+    match home {
+        Home::At(address) => pools.iter().find(|pool| pool.pool.address() == *address),
+        Home::Named(name) => find(Some(name), pools),
+        Home::Usual => find(None, pools),
     }
 }
 
