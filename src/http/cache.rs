@@ -124,12 +124,9 @@ impl Replies {
     ) {
         let (status, headers, body) = reply;
         let Some(fallback) = of.fallback else { return };
-        let known = self.kept.get(key);
-        if let Some(kept) = &known
-            && !fallback.public
-            && status == StatusCode::OK
-            && kept.is(headers, &body, asked)
-        {
+        let known = self.kept.get(key).filter(|_| status == StatusCode::OK);
+        let same = known.filter(|kept| kept.is(headers, &body, asked));
+        if let Some(kept) = same.as_ref().filter(|_| !fallback.public) {
             kept.at.fetch_max(now.as_nanos(), Ordering::AcqRel);
             return;
         }
@@ -140,9 +137,7 @@ impl Replies {
             return;
         }
         let Some(vary) = cacheable::vary(headers, asked) else { return };
-        if let Some(kept) = known
-            && kept.is(headers, &body, asked)
-        {
+        if let Some(kept) = same {
             kept.at.fetch_max(now.as_nanos(), Ordering::AcqRel);
             return;
         }
