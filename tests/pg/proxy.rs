@@ -51,6 +51,16 @@ pub(crate) enum Toxic {
     CutAfter(&'static str),
 }
 
+impl Toxic {
+    /// Whether everything arrives in the end, if late.
+    pub(crate) const fn lets_through(self) -> bool {
+        match self {
+            Self::None | Self::Latency(_) | Self::Bandwidth(_) | Self::SlowClose(_) | Self::Slicer => true,
+            Self::Down | Self::BlackHole | Self::ResetPeer | Self::LimitData(_) | Self::CutAfter(_) => false,
+        }
+    }
+}
+
 /// A proxy. It ends, and its connections with it, when dropped.
 pub(crate) struct Proxy {
     port: u16,

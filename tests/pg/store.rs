@@ -15,6 +15,7 @@ use crate::{
     jobs::effect,
     proxy::{Proxy, Toxic},
     server::{Server, options, server},
+    server_kills::up_again,
 };
 
 /// Whatever it was, it is noticed or over by then.
@@ -191,16 +192,9 @@ async fn ill(times: usize) {
     .repeat(times)
     {
         proxy.set(toxic);
-        match toxic {
-            Toxic::Latency(_) | Toxic::Bandwidth(_) | Toxic::SlowClose(_) | Toxic::Slicer => {
-                siege.more(5).await
-            }
-            Toxic::None
-            | Toxic::Down
-            | Toxic::BlackHole
-            | Toxic::ResetPeer
-            | Toxic::LimitData(_)
-            | Toxic::CutAfter(_) => siege.troubled().await,
+        match toxic.lets_through() {
+            true => siege.more(5).await,
+            false => siege.troubled().await,
         }
         proxy.set(Toxic::None);
         proxy.close_all();
@@ -233,14 +227,7 @@ async fn killed(times: usize) {
             server.stop_at_once()
         }
         siege.troubled().await;
-        let again = async {
-            // What is left of the one that was killed can keep it from starting: then it is said again.
-            while PgConnection::connect_with(&server.admin_options()).await.is_err() {
-                server.start_again();
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        };
-        tokio::time::timeout(BOUND, again).await.expect("it starts");
+        tokio::time::timeout(BOUND, up_again(&server)).await.expect("it starts");
         siege.more(20).await;
     }
     siege.end(async || effects(&pool).await).await;
