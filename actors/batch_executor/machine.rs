@@ -500,8 +500,8 @@ impl Machine {
         runs.find(|(_, run)| *run.kind == *kind && *run.caller == *caller).map(|(id, _)| *id)
     }
 
-    /// Each kind of long operation: its name, the items of a chunk now, the items that are left in its runs, and what has become of all
-    /// others.
+    /// Each kind of long operation: its name, the items of a chunk now, the items that are left in its runs, and what has
+    /// become of all others.
     pub fn kinds(&self) -> impl Iterator<Item = (&Name, u32, u64, Tally)> {
         self.kinds.iter().filter(|(_, kind)| kind.attempts.is_none()).map(|(name, kind)| {
             let runs = self.runs.values().filter(|run| run.kind == *name);
