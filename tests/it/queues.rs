@@ -9,16 +9,15 @@ use axum::{
     http::{Method, Request},
 };
 use selfheal::{
-    Heal, SqliteHealPool,
+    Heal,
     batch_executor::journal::{Claim, NewJob},
     config::{Config, Source},
     deferred,
     level::Class,
 };
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteConnectOptions;
 
-use crate::{guarded::eventually, support::send};
+use crate::{guarded::eventually, jobs::Folder, support::send};
 
 const JOBS: &str = "/admin/self-healing/api/v1/jobs";
 const QUEUES: &str = "/admin/self-healing/api/v1/queues";
@@ -38,9 +37,8 @@ async fn ask(app: &Router, method: Method, path: &str, body: Value) -> (u16, Val
 
 #[tokio::test]
 async fn a_queue_and_its_jobs_are_shown_and_it_is_paused_let_go_on_and_drained() {
-    let file = std::env::temp_dir().join(format!("selfheal-queues-{}.db", fastrand::u64(..)));
-    let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
-    let pool = SqliteHealPool::builder().max(2).connect_with(options).await.expect("a file");
+    let folder = Folder::new("queues-stopped");
+    let pool = folder.pool().await;
     let config = Config::load(&Source::text("test", "[pools.main]\n")).expect("it is valid");
     let heal = Heal::builder().config(config).pool("main", &pool).start().await.expect("it starts");
     let app = heal.admin_router();
@@ -92,15 +90,12 @@ async fn a_queue_and_its_jobs_are_shown_and_it_is_paused_let_go_on_and_drained()
     assert_eq!(ask(&app, Method::POST, &format!("{QUEUES}/nothing"), pause).await.0, 404);
 
     heal.shutdown().await;
-    pool.close().await;
-    std::fs::remove_file(&file).expect("it was there");
 }
 
 #[tokio::test]
 async fn deferred_work_is_a_queue_that_an_operator_stops_and_lets_go_on() {
-    let file = std::env::temp_dir().join(format!("selfheal-queues-{}.db", fastrand::u64(..)));
-    let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
-    let pool = SqliteHealPool::builder().max(2).connect_with(options).await.expect("a file");
+    let folder = Folder::new("queues-deferred");
+    let pool = folder.pool().await;
     let handler = deferred::run(async |letters: String, _| Ok(letters.len()));
     let heal =
         Heal::builder().pool("main", &pool).deferred("count", handler).start().await.expect("it starts");
@@ -122,6 +117,4 @@ async fn deferred_work_is_a_queue_that_an_operator_stops_and_lets_go_on() {
     assert_eq!(ask(&app, Method::POST, &count, json!({ "action": "resume" })).await.0, 200);
     eventually("done", || waits(false)).await;
     heal.shutdown().await;
-    pool.close().await;
-    std::fs::remove_file(&file).expect("it was there");
 }
