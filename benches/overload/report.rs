@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use selfheal_benches::{Spread, Table};
+use selfheal_benches::{Paired, Spread, Table};
 
 use crate::{
     contender::Kind,
@@ -81,6 +81,49 @@ fn row(scenario: &Scenario, kind: Kind, runs: &[&Figures], oracles: &BTreeMap<u6
         format!("{}/{}", sum(|run| run.written.lost + run.without_outcome), sum(|run| run.written.doubled)),
         void(runs),
     ]
+}
+
+/// By how much `auto` differs from each other contender, seed by seed; empty with too few seeds.
+pub(crate) fn beside(scenario: &Scenario, runs: &[Figures]) -> String {
+    let mut table = Table::new([
+        "selfheal less",
+        "pairs",
+        "goodput",
+        "critical, points",
+        "wait p99 ms",
+        "normal ok, points",
+        "after: goodput",
+    ]);
+    let of = |kind: Kind| {
+        let valid = runs.iter().filter(move |run| run.scenario == scenario.key && run.void.is_none());
+        valid.filter(move |run| run.contender == kind.name()).map(|run| (run.seed, run))
+    };
+    let ours: BTreeMap<_, _> = of(Kind::Auto).collect();
+    let mut pairs = 0;
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Auto) {
+        let differ = |figure: &dyn Fn(&Figures) -> f64, digits: usize| {
+            let differences = of(kind).filter_map(|(seed, theirs)| Some((ours.get(&seed)?, theirs)));
+            let paired = Paired::of(differences.map(|(ours, theirs)| figure(ours) - figure(theirs)));
+            paired.map_or_else(|| "-".to_owned(), |paired| format!("{paired:.digits$}"))
+        };
+        let both = of(kind).filter(|(seed, _)| ours.contains_key(seed)).count();
+        if both >= Paired::LEAST {
+            pairs += both;
+            table.row([
+                kind.name().to_owned(),
+                both.to_string(),
+                differ(&|run| run.press.goodput, 3),
+                differ(&|run| run.press.critical, 2),
+                differ(&|run| run.press.wait_p99, 1),
+                differ(&|run| run.press.normal * 100.0, 1),
+                differ(&|run| run.after.goodput, 3),
+            ]);
+        }
+    }
+    if pairs == 0 {
+        return String::new();
+    }
+    format!("Seed by seed: median difference [95 times in 100]; = where neither is ahead\n\n{table}")
 }
 
 fn spread(runs: &[&Figures], figure: &dyn Fn(&Figures) -> f64, digits: usize) -> String {

@@ -12,6 +12,6 @@ pub mod race;
 pub mod table;
 
 pub use dice::Dice;
-pub use figures::{Spread, quantile};
+pub use figures::{Paired, Spread, quantile};
 pub use machine::{Busy, Machine};
 pub use table::Table;
