@@ -18,13 +18,16 @@ use selfheal::{
     gate::Hold,
     level::Level,
 };
-use sqlx::{SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{Executor as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::{
     durable::kills::{DATABASE, kills, told},
     guarded::{eventually, patient},
     jobs::Folder,
-    operations,
+    operations::{
+        self,
+        record::{LONG, SHORT},
+    },
 };
 
 pub(crate) fn effects(
@@ -160,9 +163,33 @@ async fn at_level_critical_no_part_is_begun_though_the_actor_hangs() {
     heal.shutdown().await;
 }
 
+/// What a message costs that is looked for among many others, of which each looks at more or fewer: some 10 ms.
+fn searched(conn: &mut SqliteConnection, items: Vec<i64>) -> BoxFuture<'_, Result<(), sqlx::Error>> {
+    Box::pin(async move {
+        let search = "insert into effects select ?1 where 0 <= (select count(*) from messages \
+                      where id <= 2000 + ?1 * 7919 % 10000 and body like '%' || ?1 || '%')";
+        for item in items {
+            sqlx::query(search).bind(item).execute(&mut *conn).await?;
+        }
+        Ok(())
+    })
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it records for the calibration of estimates, and takes a minute"]
 async fn record_chunks() {
     let folder = Folder::new("operation-record");
-    operations::record::record(&table(&folder).await, effects).await;
+    operations::record::record(&table(&folder).await, SHORT, effects, effects).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it records for the calibration of estimates, and takes five minutes"]
+async fn record_long_chunks() {
+    let folder = Folder::new("operation-record-long");
+    let pool = table(&folder).await;
+    let messages = "create table messages (id integer primary key, body text); \
+                    with recursive ids (id) as (select 1 union all select id + 1 from ids where id < 12000) \
+                    insert into messages select id, hex(randomblob(128)) from ids";
+    pool.unguarded().execute(messages).await.expect("messages");
+    operations::record::record(&pool, LONG, searched, effects).await;
 }

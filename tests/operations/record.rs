@@ -14,24 +14,42 @@ use tokio::task::JoinSet;
 
 use super::Effects;
 
-/// Chunks of some 40 ms, by an item's cost that is learnt.
-const CONFIG: &str = "[batches.effects]\ndeadline = \"400ms\"\nper_item = \"1ms\"\n[pools.main]";
-const CHUNKS: usize = 1_000;
 /// In every other hundred chunks so many others write beside them.
 const OTHERS: usize = 2;
 
-/// Prints `items microseconds` of a thousand chunks in which each item is a statement of its own.
+/// Of what chunks are.
+pub(crate) struct Load {
+    config: &'static str,
+    chunks: usize,
+}
+
+/// Chunks of some 40 ms, by an item's cost that is learnt.
+pub(crate) const SHORT: Load = Load {
+    config: "[batches.effects]\ndeadline = \"400ms\"\nper_item = \"1ms\"\n[pools.main]",
+    chunks: 1_000,
+};
+/// Chunks of a second, as they are by default.
+pub(crate) const LONG: Load =
+    Load { config: "[batches.effects]\ndeadline = \"10s\"\nper_item = \"10ms\"\n[pools.main]", chunks: 300 };
+
+/// Prints `items microseconds` of so many chunks in which each item is a statement of its own, `work`; who writes beside
+/// them does it with `effects`.
 #[expect(clippy::print_stdout, reason = "it is to be kept")]
-pub(crate) async fn record<DB: Dialect>(pool: &HealPool<DB>, effects: Effects<DB>) {
+pub(crate) async fn record<DB: Dialect>(
+    pool: &HealPool<DB>,
+    load: Load,
+    work: Effects<DB>,
+    effects: Effects<DB>,
+) {
     let handler = batch::run_tx(pool, move |conn, items: Part<i64>| {
         Box::pin(async move {
             for item in items.iter() {
-                effects(&mut *conn, vec![*item]).await?;
+                work(&mut *conn, vec![*item]).await?;
             }
             Ok(Results::done())
         })
     });
-    let config = Config::load(&Source::text("test.toml", CONFIG)).expect("it is valid");
+    let config = Config::load(&Source::text("test.toml", load.config)).expect("it is valid");
     let builder = Heal::builder().config(config).pool("main", pool).batch("effects", handler);
     let heal = builder.start().await.expect("it starts");
     let (mut chunks, mut random) = (Vec::new(), fastrand::Rng::with_seed(1));
@@ -43,12 +61,12 @@ pub(crate) async fn record<DB: Dialect>(pool: &HealPool<DB>, effects: Effects<DB
         let batch = heal.batch("effects").caller(operation.to_string());
         follow(&batch, random.i64(1_500..4_000), &mut chunks).await;
         others.shutdown().await;
-        if chunks.len() >= CHUNKS {
+        if chunks.len() >= load.chunks {
             break;
         }
     }
     heal.shutdown().await;
-    chunks.truncate(CHUNKS);
+    chunks.truncate(load.chunks);
     chunks.iter().for_each(|(items, took)| println!("CHUNK {items} {}", took.as_micros()));
 }
 

@@ -13,8 +13,12 @@ use sqlx::{Executor as _, PgConnection};
 use crate::{
     durable::kills::{DATABASE, kills, told},
     jobs::pool,
-    operations::{self, ITEMS, each_once, ended, start},
-    server::{Database, options, server},
+    operations::{
+        self, ITEMS, each_once, ended,
+        record::{LONG, SHORT},
+        start,
+    },
+    server::{Database, Server, options, server},
 };
 
 pub(crate) fn effects(conn: &mut PgConnection, items: Vec<i64>) -> BoxFuture<'_, Result<(), sqlx::Error>> {
@@ -117,13 +121,42 @@ async fn two_hundred_kills_and_every_item_that_was_promised_is_done_once() {
     killed(kills(200)).await;
 }
 
+/// What a message costs that is looked for among many others, of which each looks at more or fewer: some 10 ms.
+fn searched(conn: &mut PgConnection, items: Vec<i64>) -> BoxFuture<'_, Result<(), sqlx::Error>> {
+    Box::pin(async move {
+        let search = "insert into effects select $1 where 0 <= (select count(*) from messages \
+                      where id <= 2000 + $1 * 7919 % 10000 and body like '%' || $1 || '%')";
+        for item in items {
+            sqlx::query(search).bind(item).execute(&mut *conn).await?;
+        }
+        Ok(())
+    })
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it records for the calibration of estimates, and takes a minute"]
 async fn record_chunks() {
     let Some(server) = server() else { return };
     let server = server.durable();
+    let pool = to_record(&server).await;
+    operations::record::record(&pool, SHORT, effects, effects).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it records for the calibration of estimates, and takes five minutes"]
+async fn record_long_chunks() {
+    let Some(server) = server() else { return };
+    let server = server.durable();
+    let pool = to_record(&server).await;
+    let messages = "create table messages as select id, repeat(md5(id::text), 8) as body \
+                    from generate_series(1, 12000) as id; create index on messages (id); analyze messages";
+    pool.unguarded().execute(messages).await.expect("messages");
+    operations::record::record(&pool, LONG, searched, effects).await;
+}
+
+async fn to_record(server: &Server) -> PgHealPool {
     server.admin().await.execute("grant create on schema public to app").await.expect("it may create tables");
     let pool = pool(options(server.port(), "app", "postgres")).await;
     sqlx::query("create table effects (item int8)").execute(&pool).await.expect("a table");
-    operations::record::record(&pool, effects).await;
+    pool
 }
