@@ -1,6 +1,7 @@
 //! What the tests on both databases share.
 
 pub(crate) mod cancel;
+pub(crate) mod drill;
 
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use sqlx::{Connection as _, PgConnection, Postgres};
 
 use crate::{
     drill::drill,
-    guarded::{eventually, guard, patient},
+    guarded::{drill::Drill, eventually, guard, patient},
     server::{Database, SLOTS, server},
 };
 
@@ -112,7 +112,7 @@ async fn quiet(database: &Database) {
 async fn two_processes_share_a_server_and_nobody_hears_that_it_is_full() {
     let Some(server) = server() else { return };
     let database = server.alone().await;
-    let (passed, figures) = drill(&database, &["pool", "--processes", "2"]).await;
+    let Drill { figures, passed, .. } = drill(&database, &["pool", "--processes", "2"]).await;
     println!("{figures}");
     assert_eq!(figures["slots"], SLOTS);
     assert_eq!(figures["no_connection"], 0, "{figures}");

@@ -22,6 +22,12 @@ pub(crate) fn data(text: impl AsRef<[u8]>) -> io::Result<()> {
     stdout.flush()
 }
 
+/// Writes to stderr what is for people, beside what was asked for.
+pub(crate) fn aside(text: impl AsRef<[u8]>) {
+    // Whoever has closed it does not want to read it.
+    let _ = io::stderr().lock().write_all(text.as_ref());
+}
+
 /// 1,418 for 1418.
 pub(crate) fn grouped(number: u64) -> String {
     if number < 1_000 {

@@ -51,7 +51,7 @@ pub(crate) struct Args {
     /// SQLite in a temporary folder.
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
-    /// Print the figures only, one JSON object a drill.
+    /// Print the figures, one JSON object a drill; the story goes to stderr.
     #[arg(long)]
     json: bool,
     /// Feeds the arrivals of the load; the same seed is the same load.
@@ -142,7 +142,7 @@ async fn replay<Without: Serialize, With: Serialize>(
     tell: fn(&Told<Comparison<Without, With>>) -> String,
 ) -> Result<bool, Box<dyn Error>> {
     let told = in_lab(args.database_url.as_deref(), drill).await?;
-    say(args, &told.figures, || tell(&told))?;
+    say(args, &told.figures, &tell(&told))?;
     Ok(told.figures.passed)
 }
 
@@ -160,10 +160,13 @@ async fn in_lab<T>(
     done
 }
 
-/// Prints what was asked for: the figures, or the story.
-fn say(args: &Args, figures: &impl Serialize, story: impl FnOnce() -> String) -> Result<(), Box<dyn Error>> {
-    let text = if args.json { format!("{}\n", serde_json::to_string(figures)?) } else { story() };
-    Ok(output::data(text)?)
+/// Prints the story; if they were asked for, the figures, and the story beside them.
+fn say(args: &Args, figures: &impl Serialize, story: &str) -> Result<(), Box<dyn Error>> {
+    if !args.json {
+        return Ok(output::data(story)?);
+    }
+    output::aside(story);
+    Ok(output::data(format!("{}\n", serde_json::to_string(figures)?))?)
 }
 
 async fn share_server(args: &Args) -> Result<bool, Box<dyn Error>> {
@@ -181,6 +184,6 @@ async fn share_server(args: &Args) -> Result<bool, Box<dyn Error>> {
         clock: Clock::system(),
     };
     let figures = in_lab(Some(url), async |lab: &mut Lab| processes::share(lab, &setting).await).await?;
-    say(args, &figures, || figures.to_string())?;
+    say(args, &figures, &figures.to_string())?;
     Ok(figures.passed)
 }
