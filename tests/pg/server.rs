@@ -16,28 +16,27 @@
 use std::{
     path::PathBuf,
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, postgres::PgConnectOptions};
-use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::keeper::{Keeper, Keeps, binaries, env, free_port};
 
 /// Slots that a role without privileges can get.
 pub(crate) const SLOTS: u32 = 97;
 
-/// One test at a time may have the whole server.
-static USE: RwLock<()> = RwLock::const_new(());
-
 /// A server of this test binary.
 pub(crate) struct Server {
     port: u16,
     bin: PathBuf,
     databases: AtomicU32,
+    /// One test at a time may have all of it.
+    used: Arc<RwLock<()>>,
     keeper: Keeper,
 }
 
@@ -60,8 +59,8 @@ enum Role {
 
 /// For how much of the server a test has asked. Held, never read.
 enum Use {
-    Shared { _guard: RwLockReadGuard<'static, ()> },
-    Alone { _guard: RwLockWriteGuard<'static, ()> },
+    Shared { _guard: OwnedRwLockReadGuard<()> },
+    Alone { _guard: OwnedRwLockWriteGuard<()> },
 }
 
 /// The server, started by whoever asks first. `None`, said loudly, where there is no PostgreSQL; on a build
@@ -89,12 +88,12 @@ pub(crate) fn server() -> Option<&'static Server> {
 impl Server {
     /// A fresh database, on a server that other tests use too.
     pub(crate) async fn database(&self) -> Database {
-        self.create(Use::Shared { _guard: USE.read().await }).await
+        self.create(Use::Shared { _guard: Arc::clone(&self.used).read_owned().await }).await
     }
 
     /// A fresh database, on a server that no other test uses meanwhile.
     pub(crate) async fn alone(&self) -> Database {
-        self.create(Use::Alone { _guard: USE.write().await }).await
+        self.create(Use::Alone { _guard: Arc::clone(&self.used).write_owned().await }).await
     }
 
     async fn create(&self, held: Use) -> Database {
@@ -116,7 +115,7 @@ impl Server {
         Self::start(self.bin.clone(), Role::Standby, Keeps::Nothing)
     }
 
-    /// Another server, for a test that kills it. It ends when dropped.
+    /// Another server, for a test that kills it, or would keep others from being alone on this one. It ends when dropped.
     pub(crate) fn another(&self) -> Self {
         let server = Self::start(self.bin.clone(), Role::Primary, Keeps::Nothing);
         server.create_role();
@@ -174,7 +173,7 @@ impl Server {
             }),
             Role::Replica(primary) => Keeper::start(&bin, port, keeps, |new| new.copy(primary)),
         };
-        let server = Self { port, bin, databases: AtomicU32::new(0), keeper };
+        let server = Self { port, bin, databases: AtomicU32::new(0), used: Arc::default(), keeper };
         let answers = server.ask(async |admin| drop(admin.ping().await));
         assert!(answers, "no answer: {}", server.keeper.log());
         server
