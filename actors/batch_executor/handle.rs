@@ -367,7 +367,7 @@ impl Batches {
 
     pub(super) fn report(&self, id: RunId, joined: bool, items: Vec<Item>) -> Report {
         let seen = self.0.shown.lock().get(&id).map(|shown| *shown.progress.borrow()).unwrap_or_default();
-        let left = self.0.machine.lock().left(id).unwrap_or_default();
+        let left = self.0.machine.lock().left(id, self.0.clock.now()).unwrap_or_default();
         Report { job: seen.job, counts: seen.counts, joined, left, items }
     }
 

@@ -306,7 +306,7 @@ impl Machine {
         if let Some(ending) = run.ending(kind.policy.may_fail(run.size())) {
             return Next::Over(ending);
         }
-        let items = self.chunk_of(run, kind);
+        let items = self.chunk_of(run, kind, now);
         let decided = match run.until {
             Some(until) => run.awaited(&kind.policy, self.draining).unwrap_or_else(|| {
                 let fits = run.whole || kind.fits(items, until, now);
@@ -338,7 +338,9 @@ impl Machine {
                 kind.tally.count(done, blocked, failed);
                 kind.tally.took.record(took);
                 if !run.whole {
-                    kind.learn(items, took.saturating_sub(waited));
+                    let worked = took.saturating_sub(waited);
+                    kind.learn(items, worked);
+                    run.grow(items, worked, &kind.policy);
                 }
                 // Who works for nobody waits longer than somebody's request, and that is no news to the next one.
                 if awaited {
@@ -488,9 +490,9 @@ impl Machine {
 
     /// How long the rest of the run takes.
     #[must_use]
-    pub fn left(&self, id: RunId) -> Option<Duration> {
+    pub fn left(&self, id: RunId, now: Tick) -> Option<Duration> {
         let run = self.runs.get(&id)?;
-        Some(self.kinds.get(&run.kind)?.left(run))
+        Some(self.kinds.get(&run.kind)?.left(run, now))
     }
 
     /// The run of this kind for this caller.
@@ -555,12 +557,11 @@ impl Machine {
         }
     }
 
-    fn chunk_of(&self, run: &Run, kind: &Kind) -> u32 {
+    fn chunk_of(&self, run: &Run, kind: &Kind, now: Tick) -> u32 {
         if run.whole {
             return u32::try_from(run.counts.remaining()).unwrap_or(u32::MAX);
         }
-        let planned = kind.cap.map_or(run.batch, |cap| cap.min(run.batch));
-        run.within(self.under_pressure(kind, planned))
+        run.within(self.under_pressure(kind, kind.size(run, now)))
     }
 
     /// Connections are to come back sooner.
@@ -584,9 +585,8 @@ fn tell(run: &mut Run, kind: &Kind, (items, took): (u32, Duration), now: Tick) -
         return None;
     }
     run.told_at = Some(now);
-    let batch = u64::from(kind.cap.map_or(run.batch, |cap| cap.min(run.batch)));
-    let of = run.chunks + run.counts.remaining().div_ceil(batch);
-    Some(Effect::Tell { number: run.chunks, of, items, took, left: kind.left(run) })
+    let of = run.chunks + run.counts.remaining().div_ceil(kind.size(run, now).into());
+    Some(Effect::Tell { number: run.chunks, of, items, took, left: kind.left(run, now) })
 }
 
 impl Kind {
@@ -608,6 +608,14 @@ impl Kind {
     fn batch(&self) -> u32 {
         let planned = planned(&self.policy, &self.estimate);
         self.cap.map_or(planned, |cap| cap.min(planned))
+    }
+
+    /// Items of the run's next chunk, if there are as many and nothing presses: of the two sizes that it may have the
+    /// larger one, unless somebody waits who might not have its time.
+    fn size(&self, run: &Run, now: Tick) -> u32 {
+        let capped = |items: u32| self.cap.map_or(items, |cap| cap.min(items));
+        let fits = |items: u32| run.until.is_none_or(|until| self.fits(run.within(items), until, now));
+        run.grown.map(capped).filter(|items| fits(*items)).unwrap_or_else(|| capped(run.batch)).max(1)
     }
 
     /// Whether a chunk of so many items is over in time for the reply, even if it takes half as long again as 95 in
@@ -634,9 +642,9 @@ impl Kind {
         self.cap = Some((items / 2).max(self.policy.least));
     }
 
-    fn left(&self, run: &Run) -> Duration {
+    fn left(&self, run: &Run, now: Tick) -> Duration {
         let left = run.counts.remaining();
-        let batch = run.batch.max(1);
+        let batch = self.size(run, now);
         let whole = u32::try_from(left / u64::from(batch)).unwrap_or(u32::MAX);
         let rest = left % u64::from(batch);
         let rest = if rest == 0 { Duration::ZERO } else { self.estimate.likely(rest) };

@@ -20,7 +20,7 @@ pub struct Policy {
     pub chunk_share: f64,
     /// The fewest items of a chunk, unless fewer are left. Default 10.
     pub least: u32,
-    /// The most items of a chunk. Default 500: what is undone at once, if one of them fails.
+    /// The most items of a chunk, however cheap they turn out. Default 500: what is undone at once, if one of them fails.
     pub most: u32,
     /// By how many items a chunk that was cut smaller grows again, after each that took no longer than it should.
     /// Default 10.

@@ -22,7 +22,10 @@ pub(super) struct Run {
     pub(super) caller: Arc<str>,
     pub(super) whole: bool,
     pub(super) inline: bool,
+    /// Items of a chunk: as planned, or as many as a larger one had.
     pub(super) batch: u32,
+    /// Items that the next chunk may have beyond that, because the last one was cheap.
+    pub(super) grown: Option<u32>,
     pub(super) counts: Counts,
     /// When the caller goes away; `None` if nobody waits.
     pub(super) until: Option<Tick>,
@@ -78,6 +81,7 @@ impl Run {
             whole: false,
             inline: false,
             batch: plan.batch,
+            grown: None,
             counts,
             until: None,
             begun: false,
@@ -137,13 +141,22 @@ impl Run {
         self.working.is_some() && self.until.is_none()
     }
 
-    pub(super) const fn start(&mut self, items: u32, now: Tick) {
+    pub(super) fn start(&mut self, items: u32, now: Tick) {
+        self.batch = self.batch.max(items);
         self.working = Some(Working { items, since: now, awaited: self.until.is_some() });
     }
 
     /// The chunk that has ended, and how long it took.
     pub(super) fn stop(&mut self, now: Tick) -> Option<(Working, Duration)> {
         self.working.take().map(|working| (working, now.since(working.since)))
+    }
+
+    /// A chunk that took no more than a quarter of what one may take is followed by one of twice its items: that is still
+    /// well within it.
+    pub(super) fn grow(&mut self, items: u32, took: Duration, policy: &Policy) {
+        let twice = items.saturating_mul(2).min(policy.most);
+        let cheap = took <= policy.chunk_target() / 4;
+        self.grown = (cheap && twice > self.batch).then_some(twice);
     }
 
     pub(super) fn advance(&mut self, done: u32, blocked: u32, failed: u32) {

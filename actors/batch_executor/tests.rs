@@ -4,6 +4,7 @@ mod actor;
 mod calibration;
 mod deferred;
 mod driven;
+mod growth;
 mod memory;
 mod scenarios;
 mod seeded;

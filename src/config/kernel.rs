@@ -84,8 +84,9 @@ impl Batch {
             BatchReply::FirstChunk => batch_executor::Reply::FirstChunk,
             BatchReply::Fill => batch_executor::Reply::Fill,
         };
-        let (deadline, per_item) = (self.deadline, self.per_item);
-        batch_executor::Policy { deadline, per_item, reply, ..batch_executor::Policy::default() }
+        let usual = batch_executor::Policy::default();
+        let (deadline, per_item, most) = (self.deadline, self.per_item, self.most);
+        batch_executor::Policy { deadline, per_item, reply, most, least: usual.least.min(most), ..usual }
     }
 }
 
@@ -304,6 +305,7 @@ mod tests {
             pool = \"main\"
             deadline = \"20s\"
             per_item = \"5ms\"
+            most = 7
             reply = \"fill\"
             [users]
             concurrent_under_pressure = 3
@@ -341,6 +343,7 @@ mod tests {
         let batch = config.batches["spam-capture"].policy();
         assert_eq!((batch.deadline.as_secs(), batch.per_item.as_millis()), (20, 5));
         assert_eq!((batch.reply, batch.check()), (batch_executor::Reply::Fill, Ok(())));
+        assert_eq!((batch.least, batch.most), (7, 7), "a chunk has no more items than the most");
 
         let retry = config.retry.policy();
         assert_eq!(retry.delays, retry::Delays::Listed([10, 1_000].map(Duration::from_millis).into()));

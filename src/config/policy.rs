@@ -327,6 +327,9 @@ pub struct Batch {
     #[serde(with = "duration")]
     #[schemars(schema_with = "value::item")]
     pub per_item: Duration,
+    /// The most items of a chunk, however cheap they turn out: what is undone at once, if one of them fails.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub most: u32,
     /// When the caller of an operation that is too long is answered: "first_chunk", after the first chunk; "fill",
     /// when no further chunk fits into the deadline.
     pub reply: BatchReply,
@@ -335,7 +338,7 @@ pub struct Batch {
 impl Default for Batch {
     fn default() -> Self {
         let (deadline, per_item) = (Duration::from_secs(10), Duration::from_millis(10));
-        Self { pool: None, deadline, per_item, reply: BatchReply::FirstChunk }
+        Self { pool: None, deadline, per_item, most: 500, reply: BatchReply::FirstChunk }
     }
 }
 
