@@ -99,14 +99,16 @@ pub(crate) async fn in_transaction<DB: Dialect>(
             return Err(Failed::undone(failed).into());
         }
     };
-    if let Some(lease) = chunk.lease {
-        let progress = Progress { cursor: did.result.clone(), counts: after(chunk.before, &did) };
-        if !DB::checkpoint(&mut tx, lease, &progress).await.map_err(Failed::undone)? {
-            drop(tx.rollback().await);
-            return Err(NotDone::Lost);
+    match chunk.lease {
+        None => tx.commit().await.map_err(Failed::from)?,
+        Some(lease) => {
+            let progress = Progress { cursor: did.result.clone(), counts: after(chunk.before, &did) };
+            let commit = tx.end(move |conn| DB::checkpoint_and_commit(conn, lease, progress));
+            if !commit.await.map_err(Failed::from)? {
+                return Err(NotDone::Lost);
+            }
         }
     }
-    tx.commit().await.map_err(Failed::from)?;
     Ok(Did { written: chunk.lease.is_some(), ..did })
 }
 

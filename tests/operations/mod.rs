@@ -4,7 +4,13 @@
 pub(crate) mod kills;
 pub(crate) mod record;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_core::future::BoxFuture;
 use futures_util::StreamExt as _;
@@ -80,6 +86,8 @@ pub(crate) async fn everything<DB: Dialect>(
     what_another_process_has_left_behind_is_done(pool, effects, written).await;
     clear(pool).await;
     the_item_that_fails_is_named_and_all_others_are_done(pool, effects, written).await;
+    clear(pool).await;
+    a_part_whose_lease_is_lost_is_undone_and_left_to_who_has_it(pool, effects, written).await;
     clear(pool).await;
     what_is_cancelled_ends_and_what_is_paused_waits(pool, effects, written).await;
     clear(pool).await;
@@ -157,6 +165,34 @@ async fn the_item_that_fails_is_named_and_all_others_are_done<DB: Dialect>(
     assert_eq!((report.counts.done, &report.items[..]), (298, &expected[..]));
     let all = written(pool).await;
     assert!(!all.contains(&42) && all.len() == 299, "what fails is undone");
+    heal.shutdown().await;
+}
+
+async fn a_part_whose_lease_is_lost_is_undone_and_left_to_who_has_it<DB: Dialect>(
+    pool: &HealPool<DB>,
+    effects: Effects<DB>,
+    written: Written<DB>,
+) {
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let robbed = batch::run_tx(pool, move |conn, items: Part<i64>| {
+        let calls = Arc::clone(&counted);
+        Box::pin(async move {
+            effects(conn, items.to_vec()).await?;
+            if calls.fetch_add(1, Ordering::Relaxed) == 1 {
+                // To this part it looks as if somebody else had claimed the job.
+                DB::run(conn, "update selfheal_jobs set token = token + 1").await?;
+            }
+            Ok(Results::done())
+        })
+    });
+    let heal = start(pool, robbed).await;
+    let items: Vec<i64> = (0..ITEMS).collect();
+    let report = heal.batch("effects").caller("ann").run(&items).await.expect("it begins");
+    let job = ended(&heal, report.job.expect("it is written down")).await;
+    assert_eq!((job.state, job.counts.done), (State::Done, ITEMS as u64));
+    assert!(calls.load(Ordering::Relaxed) > 2, "the part was done again");
+    each_once(written(pool).await, 0..ITEMS);
     heal.shutdown().await;
 }
 

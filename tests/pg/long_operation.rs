@@ -71,6 +71,28 @@ async fn postgresql_keeps_what_long_operations_promise() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_fails_with_its_commit_is_undone_and_the_item_is_found() {
+    let Some(server) = server() else { return };
+    let database = server.database().await;
+    let pool = table(&database).await;
+    let unique = "alter table effects add unique (item) deferrable initially deferred";
+    sqlx::query(unique).execute(&pool).await.expect("it is empty");
+    let writing = batch::run_tx(&pool, |conn, items: Part<i64>| {
+        Box::pin(async move {
+            effects(conn, items.to_vec()).await?;
+            Ok(Results::done())
+        })
+    });
+    let heal = start(&pool, writing).await;
+    let items: Vec<i64> = (0..ITEMS).chain([42]).collect();
+    let report = heal.batch("effects").caller("ann").run(&items).await.expect("it begins");
+    let job = ended(&heal, report.job.expect("it is written down")).await;
+    assert_eq!((job.state, job.counts.done, job.counts.failed), (State::Done, ITEMS as u64, 1));
+    each_once(written(&pool).await, 0..ITEMS);
+    heal.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_is_cut_off_in_a_commit_finds_out_what_was_done() {
     let Some(server) = server() else { return };
     let database = server.database().await;
