@@ -250,7 +250,9 @@ impl<DB: Dialect> Journal for Jobs<DB> {
     fn accept(&self, jobs: Vec<NewJob>) -> BoxFuture<'_, Result<Vec<Accepted>, JournalError>> {
         Box::pin(async move {
             jobs.iter().try_for_each(check)?;
-            let queues: Vec<_> = jobs.iter().map(|job| Arc::clone(&job.queue)).collect();
+            // What is leased at once is nobody else's to claim.
+            let free = jobs.iter().filter(|job| job.hold.is_none());
+            let queues: Vec<_> = free.map(|job| Arc::clone(&job.queue)).collect();
             let delay = jobs.iter().map(|job| job.delay).filter(|delay| !delay.is_zero()).min();
             if jobs.iter().any(|job| job.hold.is_some()) {
                 // Else what is leased here would be taken over with what others have left.

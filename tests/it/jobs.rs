@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use futures_core::future::BoxFuture;
+use futures_util::FutureExt as _;
 use selfheal::{
     SqliteHealPool,
     batch_executor::journal::{Fence, Journal, NewJob, Settle, Trouble},
@@ -106,6 +107,17 @@ async fn what_this_process_holds_already_is_not_taken_over_when_it_begins_to_cla
     assert_eq!(claim(&jobs, &["q"], 9, hour).await, [], "it is held, by this very process");
     let end = Settle { lease: held.lease.expect("it was to be held"), end: done() };
     assert_eq!(jobs.settle(vec![end]).await.expect("it answers"), [Fence::Held]);
+}
+
+#[tokio::test]
+async fn what_is_leased_at_once_wakes_nobody() {
+    let folder = Folder::new("leased");
+    let (jobs, queue) = (Jobs::of(&folder.pool().await), ["q".into()]);
+    let hold = Some(Duration::from_secs(3_600));
+    jobs.accept(vec![NewJob { hold, ..NewJob::new("q", *b"x") }]).await.expect("it is accepted");
+    assert!(jobs.due(&queue).now_or_never().is_none(), "there is nothing to claim");
+    jobs.accept(vec![NewJob::new("q", *b"x")]).await.expect("it is accepted");
+    assert!(jobs.due(&queue).now_or_never().is_some());
 }
 
 #[tokio::test]
