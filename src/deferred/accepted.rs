@@ -7,6 +7,7 @@ use axum::{
 use http::{HeaderValue, StatusCode, header::LOCATION};
 use selfheal_actors::batch_executor::journal::State;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 /// Where callers ask about their jobs: `GET /api/jobs/{id}`.
 pub const PATH: &str = "/api/jobs";
@@ -23,7 +24,8 @@ impl Accepted {
         Self { id }
     }
 
-    /// Its name for its caller, which nobody else can guess: 32 hexadecimal digits.
+    /// Its name for its caller: 32 hexadecimal digits. Nobody else can guess it, unless it comes of a
+    /// [key](super::Deferred::key) that they know; and they are told nothing even then.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
@@ -53,7 +55,26 @@ impl IntoResponse for Accepted {
 pub(super) fn name() -> Result<String, getrandom::Error> {
     let mut bits = [0; 16];
     getrandom::fill(&mut bits)?;
-    Ok(format!("{:032x}", u128::from_be_bytes(bits)))
+    Ok(digits(bits))
+}
+
+/// The name that this caller's job has under a key: the same in every process, and no other caller's, whatever they
+/// choose as their own and as their keys.
+pub(super) fn name_of(operation: &str, caller: Option<&str>, key: &str) -> String {
+    let mut digest = Sha256::new();
+    digest.update([u8::from(caller.is_some())]);
+    for part in [operation, caller.unwrap_or_default(), key] {
+        // With its length, so that no two triples are the same bytes.
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    let (mut bits, whole) = ([0; 16], digest.finalize());
+    bits.copy_from_slice(&whole[..16]);
+    digits(bits)
+}
+
+fn digits(bits: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(bits))
 }
 
 /// Whether it can be the name of a job at all.
@@ -64,6 +85,23 @@ pub(crate) fn is_name(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn under_a_key_a_name_is_the_same_each_time_and_no_other_callers() {
+        let of = |operation, caller, key| name_of(operation, caller, key);
+        assert!(is_name(&of("report", Some("ann"), "2026-11")));
+        assert_eq!(of("report", Some("ann"), "2026-11"), "dd62295d07a895c208a04c923aac327d");
+        let all = [
+            of("report", Some("ann"), "2026-11"),
+            of("report", Some("bob"), "2026-11"),
+            of("report", Some("ann2"), "026-11"),
+            of("reporta", Some("nn"), "2026-11"),
+            of("report", Some(""), "2026-11"),
+            of("report", None, "2026-11"),
+        ];
+        let different: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(different.len(), all.len(), "{all:?}");
+    }
 
     #[test]
     fn a_name_is_like_no_other_and_is_known_as_one() {

@@ -7,6 +7,8 @@
 //! `http::Failure` answers with 503. Many callers at once share a commit.
 //!
 //! - **Within a transaction** of the host's own ([`Deferred::enqueue`]): it is accepted if and when that commits.
+//! - **Once for each key of its caller** ([`Deferred::key`]): whoever defers under the same key again is told of the same
+//!   job, and nothing is enqueued, for as long as that is kept.
 //! - **Drained by class, and as the level of the pool allows.** Nobody waits for it, so it gives way to everybody: its
 //!   queries are background work, at level critical none is begun, at warning one at a time, and afterwards one more
 //!   every 50 ms. The better class goes first, and each class is worth ten seconds of waiting: whatever comes, a job of
@@ -17,7 +19,7 @@
 //!   handler says that it is [`Permanent`](crate::error_class::ErrorClass::Permanent). So is what panics, takes too long,
 //!   or cannot be read any more. None of it keeps others waiting.
 //!
-//! Only its own caller may ask about a job, by a name that nobody can guess; to everybody else there is no such job. Once
+//! Only its own caller may ask about a job, by a name that nobody can guess who does not know its key; to everybody else there is no such job. Once
 //! it is done that is so for an hour ([`Handler::keep`]), and for a dead one a week, as people may want to look at it.
 //!
 //! ```no_run

@@ -21,17 +21,21 @@ use super::{
 };
 use crate::store::{Dialect, Jobs};
 
+/// A key is no longer than this, in bytes.
+const LONGEST: usize = 512;
+
 /// Deferred work of one name, for one caller: [`Heal::deferred`](crate::Heal::deferred). Cheap to clone.
 #[derive(Clone)]
 pub struct Deferred {
     registered: Option<Registered>,
     caller: Option<Name>,
+    key: Option<Name>,
     class: Class,
 }
 
 impl Deferred {
     pub(crate) const fn new(registered: Option<Registered>) -> Self {
-        Self { registered, caller: None, class: Class::Background }
+        Self { registered, caller: None, key: None, class: Class::Background }
     }
 
     /// Who may ask about it, as the runtime's `http::Identity` names them. Default: the user of the
@@ -39,6 +43,24 @@ impl Deferred {
     #[must_use]
     pub fn caller(self, caller: impl Into<Name>) -> Self {
         Self { caller: Some(caller.into()), ..self }
+    }
+
+    /// Under the same key the same caller has one job of this name: whoever defers it again, however often and to
+    /// whichever process, is told of the first one, whatever the payload is by then, and nothing is enqueued. So it is for
+    /// as long as that job is kept ([`Handler::keep`](super::Handler::keep), a week if it is dead). An equal key of another
+    /// caller is another key; those who are nobody share theirs. Default: each call is a job of its own. 1 to 512 bytes.
+    ///
+    /// ```no_run
+    /// # async fn example(heal: selfheal::Heal) -> Result<(), selfheal::batch_executor::Refused> {
+    /// let report = heal.deferred("report").caller("ann").key("2026-11");
+    /// let first = report.defer("2026-11").await?;
+    /// assert_eq!(report.defer("2026-11").await?, first);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn key(self, key: impl Into<Name>) -> Self {
+        Self { key: Some(key.into()), ..self }
     }
 
     /// Whose work it is: the better class goes first. Default: background.
@@ -101,16 +123,28 @@ impl Deferred {
         let Some(registered) = &self.registered else { return Err(Refused::Unknown) };
         let payload = serde_json::to_vec(payload).map_err(|error| unfit(error.to_string()))?;
         registered.check(&payload).map_err(unfit)?;
-        let name = accepted::name().map_err(|error| unfit(format!("no name can be drawn: {error}")))?;
         let user = || Ticket::current().as_ref().and_then(Ticket::user).cloned();
+        let caller = self.caller.clone().or_else(user);
+        let name = self.name(&registered.name, caller.as_deref())?;
         let job = NewJob {
             key: Some(Key { text: name.clone(), until: KeyUntil::Forgotten }),
-            owner: self.caller.clone().or_else(user).map(|caller| caller.to_string()),
+            owner: caller.map(|caller| caller.to_string()),
             class: self.class,
             keep: registered.keep(),
             ..NewJob::new(Name::clone(&registered.name), payload)
         };
         Ok((registered, job, Accepted::new(name)))
+    }
+
+    /// What its caller is to call the job.
+    fn name(&self, operation: &str, caller: Option<&str>) -> Result<String, Refused> {
+        match self.key.as_deref() {
+            None => accepted::name().map_err(|error| unfit(format!("no name can be drawn: {error}"))),
+            Some(key) if key.is_empty() || key.len() > LONGEST => {
+                Err(unfit(format!("a key has {} bytes, and may have 1 to {LONGEST}", key.len())))
+            }
+            Some(key) => Ok(accepted::name_of(operation, caller, key)),
+        }
     }
 }
 
@@ -123,6 +157,7 @@ impl fmt::Debug for Deferred {
         f.debug_struct("Deferred")
             .field("name", &self.registered.as_ref().map(|registered| &registered.name))
             .field("caller", &self.caller)
+            .field("key", &self.key)
             .field("class", &self.class)
             .finish_non_exhaustive()
     }

@@ -1,8 +1,8 @@
 //! Where callers ask about their deferred work.
 //!
-//! A job has a name that nobody can guess, and only its caller may ask about it; to everybody else, and from when the time
-//! is over for which it is kept, there is no such job, in the very same words. Of what has failed its class is told, not
-//! its text: that is for people.
+//! A job has a name that nobody can guess who does not know its key, and only its caller may ask about it; to everybody
+//! else, and from when the time is over for which it is kept, there is no such job, in the very same words. Of what has
+//! failed its class is told, not its text: that is for people.
 //!
 //! Nothing here takes a connection of a guarded pool, so it answers while the pool is exhausted.
 

@@ -26,6 +26,9 @@ pub(super) async fn accept<DB: Dialect>(
             break;
         }
         let again: Vec<_> = left.iter().map(|&n| jobs[n].clone()).collect();
+        // What has a key for longer than it is kept has only not been swept yet.
+        let (queues, keys) = names(again.iter());
+        DB::let_go(conn, &queues, &keys).await?;
         let fresh = DB::accept(conn, &again).await?;
         for (n, answer) in left.into_iter().zip(told_apart(&again, fresh)) {
             answers[n] = answer;
@@ -63,9 +66,8 @@ async fn joined<DB: Dialect>(
     jobs: &[NewJob],
     answers: &mut [Option<Accepted>],
 ) -> Result<(), sqlx::Error> {
-    let missing = || jobs.iter().zip(answers.iter()).filter(|(_, answer)| answer.is_none());
-    let (queues, keys): (Vec<_>, Vec<_>) =
-        missing().filter_map(|(job, _)| Some((&*job.queue, job.key.as_ref()?.text.as_str()))).unzip();
+    let missing = jobs.iter().zip(answers.iter()).filter(|(_, answer)| answer.is_none());
+    let (queues, keys) = names(missing.map(|(job, _)| job));
     if keys.is_empty() {
         return Ok(());
     }
@@ -79,6 +81,10 @@ async fn joined<DB: Dialect>(
         }
     }
     Ok(())
+}
+
+fn names<'a>(jobs: impl Iterator<Item = &'a NewJob>) -> (Vec<&'a str>, Vec<&'a str>) {
+    jobs.filter_map(|job| Some((&*job.queue, job.key.as_ref()?.text.as_str()))).unzip()
 }
 
 /// Ends leases and says of each, in order, whether it was held.

@@ -124,6 +124,14 @@ pub trait Dialect: Backend {
         what: &'c Look<'c>,
     ) -> BoxFuture<'c, Result<Vec<Job>, sqlx::Error>>;
 
+    /// Forgets those of the jobs with these keys whose time is over, and lets the keys go with them.
+    #[doc(hidden)]
+    fn let_go<'c>(
+        conn: &'c mut Self::Connection,
+        queues: &'c [&'c str],
+        keys: &'c [&'c str],
+    ) -> BoxFuture<'c, Result<(), sqlx::Error>>;
+
     #[doc(hidden)]
     fn queues(conn: &mut Self::Connection) -> BoxFuture<'_, Result<Vec<Queue>, sqlx::Error>>;
 

@@ -202,7 +202,12 @@ macro_rules! shown {
 
 const BY_ID: &str = shown!("progress", "id = $1");
 const BY_KEY: &str = shown!("progress", "queue = $1 and key = $2");
-const BY_KEYS: &str = shown!("null::bytea", "(queue, key) in (select * from unnest($1::text[], $2::text[]))");
+const BY_KEYS: &str = shown!(
+    "null::bytea",
+    "(queue, key) in (select * from unnest($1::text[], $2::text[])) and (forget_at is null or forget_at > ",
+    now!(),
+    ")"
+);
 /// What is over is there until the time for which it is kept is, whenever somebody sweeps.
 const OPEN: &str = shown!(
     "progress",
@@ -244,6 +249,12 @@ const FORGET: &str = concat!(
         select id from selfheal_jobs where state >= 2 and forget_at <= ",
     now!(),
     " limit $1 for update skip locked)"
+);
+
+const LET_GO: &str = concat!(
+    "delete from selfheal_jobs
+     where (queue, key) in (select * from unnest($1::text[], $2::text[])) and state >= 2 and forget_at <= ",
+    now!()
 );
 
 /// One sweeper at a time adds up; another one passes over what it has.
@@ -485,6 +496,14 @@ impl Dialect for Postgres {
             };
             each(&query.fetch_all(conn).await?, job)
         })
+    }
+
+    fn let_go<'c>(
+        conn: &'c mut PgConnection,
+        queues: &'c [&'c str],
+        keys: &'c [&'c str],
+    ) -> BoxFuture<'c, Result<(), sqlx::Error>> {
+        Box::pin(async move { sqlx::query(LET_GO).bind(queues).bind(keys).execute(conn).await.map(drop) })
     }
 
     fn queues(conn: &mut PgConnection) -> BoxFuture<'_, Result<Vec<Queue>, sqlx::Error>> {

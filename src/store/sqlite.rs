@@ -119,7 +119,12 @@ macro_rules! shown {
 
 const BY_ID: &str = shown!("progress", "id = ?1");
 const BY_KEY: &str = shown!("progress", "queue = ?1 and key = ?2");
-const BY_KEYS: &str = shown!("null", "(queue, key) in (select value->>0, value->>1 from json_each(?1))");
+const BY_KEYS: &str = shown!(
+    "null",
+    "(queue, key) in (select value->>0, value->>1 from json_each(?1)) and (forget_at is null or forget_at > ",
+    now!(),
+    ")"
+);
 /// What is over is there until the time for which it is kept is, whenever somebody sweeps.
 const OPEN: &str = shown!(
     "progress",
@@ -158,6 +163,12 @@ const FORGET: &str = concat!(
         select id from selfheal_jobs where state >= 2 and forget_at <= ",
     now!(),
     " limit ?1)"
+);
+
+const LET_GO: &str = concat!(
+    "delete from selfheal_jobs
+     where (queue, key) in (select value->>0, value->>1 from json_each(?1)) and state >= 2 and forget_at <= ",
+    now!()
 );
 
 impl Dialect for Sqlite {
@@ -313,10 +324,7 @@ impl Dialect for Sqlite {
             let query = match what {
                 Look::Job(job) => sqlx::query(BY_ID).bind(job.0),
                 Look::Key { queue, key } => sqlx::query(BY_KEY).bind(queue).bind(key),
-                Look::Keys { queues, keys } => {
-                    let pairs: Vec<_> = queues.iter().zip(keys).collect();
-                    sqlx::query(BY_KEYS).bind(json!(pairs).to_string())
-                }
+                Look::Keys { queues, keys } => sqlx::query(BY_KEYS).bind(pairs_as_json(queues, keys)),
                 Look::Open { queues, key } => sqlx::query(OPEN).bind(json!(queues).to_string()).bind(key),
                 Look::List { queue, state, limit } => sqlx::query(LIST)
                     .bind(*queue)
@@ -324,6 +332,16 @@ impl Dialect for Sqlite {
                     .bind(i64::from(*limit)),
             };
             each(&query.fetch_all(conn).await?, job)
+        })
+    }
+
+    fn let_go<'c>(
+        conn: &'c mut SqliteConnection,
+        queues: &'c [&'c str],
+        keys: &'c [&'c str],
+    ) -> BoxFuture<'c, Result<(), sqlx::Error>> {
+        Box::pin(async move {
+            sqlx::query(LET_GO).bind(pairs_as_json(queues, keys)).execute(conn).await.map(drop)
         })
     }
 
@@ -358,6 +376,10 @@ impl Dialect for Sqlite {
             Ok(forget.execute(conn).await?.rows_affected())
         })
     }
+}
+
+fn pairs_as_json(queues: &[&str], keys: &[&str]) -> String {
+    json!(queues.iter().zip(keys).collect::<Vec<_>>()).to_string()
 }
 
 fn jobs_as_json(jobs: &[NewJob]) -> String {

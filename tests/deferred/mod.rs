@@ -375,6 +375,60 @@ pub(crate) async fn what_is_enqueued_is_accepted_with_its_transaction<DB>(
     heal.shutdown().await;
 }
 
+/// A caller's key names one job, until that is forgotten: whoever defers it again is told of the first one.
+pub(crate) async fn what_has_a_key_is_one_job_while_it_is_kept<DB>(
+    pool: &HealPool<DB>,
+    effects: Effects<DB>,
+    written: Written<DB>,
+) where
+    DB: Dialect,
+    DB::Connection: Connection<Database = DB>,
+{
+    let heal = start(pool, sending(pool, effects)).await;
+    let (app, jobs) = (service(&heal), Jobs::of(pool));
+    pause(&jobs, true).await;
+    let keyed = |caller: &str| heal.deferred("mail").caller(caller).key("2026-11");
+    let ann = keyed("ann");
+    let (zero, nine) = (mail(0), mail(9));
+    let (first, again) = tokio::join!(ann.defer(&zero), ann.defer(&nine));
+    let (first, again) = (first.expect("it is accepted"), again.expect("it is accepted"));
+    assert_eq!((first.url(), books(&jobs).await), (again.url(), [1, 0, 0, 0]));
+    let bobs = keyed("bob").defer(&mail(1)).await.expect("it is accepted");
+    let other = ann.clone().key("2026-12").defer(&mail(2)).await.expect("it is accepted");
+    assert!(first != bobs && first != other && other != bobs);
+    assert_eq!(look(&app, &first.url(), "bob").await.0.status(), StatusCode::NOT_FOUND);
+
+    // Within transactions: one that finds the job, one that is the first and comes to nothing, and one that is.
+    for (key, commits) in [("2026-11", true), ("2027-01", false), ("2027-01", true)] {
+        let mut tx = pool.begin().await.expect("a transaction");
+        let within = ann.clone().key(key).enqueue(&mut tx, &mail(3)).await.expect("it is enqueued");
+        assert_eq!(within == first, key == "2026-11");
+        if commits { tx.commit().await } else { tx.rollback().await }.expect("it ends");
+    }
+    assert_eq!(books(&jobs).await, [4, 0, 0, 0]);
+
+    for key in [String::new(), "x".repeat(513)] {
+        let refused = ann.clone().key(key).defer(&mail(7)).await.expect_err("it is no key");
+        assert!(refused.to_string().contains("1 to 512"), "{refused}");
+    }
+    pause(&jobs, false).await;
+    assert_eq!(over(&app, &first.url()).await["state"], "done");
+    let done = ann.defer(&mail(8)).await.expect("it is done already");
+    assert_eq!((done, drained(&jobs).await), (first.clone(), (4, 0)));
+    each_once(written(pool).await, 0..4);
+
+    // From when its time is over the key is free, whether it has been swept or not.
+    let mut conn = pool.acquire().await.expect("a connection");
+    DB::run(&mut conn, "update selfheal_jobs set forget_at = 1").await.expect("an hour has passed");
+    drop(conn);
+    assert_eq!(look(&app, &first.url(), "ann").await.0.status(), StatusCode::NOT_FOUND);
+    let anew = ann.defer(&mail(4)).await.expect("it is accepted");
+    assert_eq!(anew, first, "under the same name");
+    assert_eq!(over(&app, &anew.url()).await["state"], "done");
+    each_once(written(pool).await, 0..5);
+    heal.shutdown().await;
+}
+
 /// On one thread what is taken up at once begins in the order in which it was taken up.
 pub(crate) async fn the_better_class_goes_first<DB: Dialect>(pool: &HealPool<DB>) {
     let order: Arc<Mutex<Vec<i64>>> = Arc::default();

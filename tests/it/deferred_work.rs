@@ -33,6 +33,13 @@ async fn what_is_enqueued_is_accepted_with_its_transaction() {
     deferred::what_is_enqueued_is_accepted_with_its_transaction(&pool, effects, written).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_a_key_is_one_job_while_it_is_kept() {
+    let folder = Folder::new("deferred-keyed");
+    let pool = table(&folder).await;
+    deferred::what_has_a_key_is_one_job_while_it_is_kept(&pool, effects, written).await;
+}
+
 #[tokio::test]
 async fn the_better_class_goes_first() {
     let folder = Folder::new("deferred-classes");

@@ -25,6 +25,14 @@ async fn what_is_enqueued_is_accepted_with_its_transaction() {
     deferred::what_is_enqueued_is_accepted_with_its_transaction(&pool, effects, written).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_a_key_is_one_job_while_it_is_kept() {
+    let Some(server) = server() else { return };
+    let database = server.database().await;
+    let pool = table(&database).await;
+    deferred::what_has_a_key_is_one_job_while_it_is_kept(&pool, effects, written).await;
+}
+
 #[tokio::test]
 async fn the_better_class_goes_first() {
     let Some(server) = server() else { return };
