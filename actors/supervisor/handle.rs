@@ -3,11 +3,7 @@
 //! Reading takes a short lock and asks no actor, so it works with every supervisor dead. What a supervisor
 //! that has been given up still says is older than what its successor said, and is dropped.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    sync::Arc,
-};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use parking_lot::Mutex;
 use ractor::ActorCell;
@@ -38,14 +34,23 @@ struct Shared {
 #[derive(Default)]
 struct Tree {
     lives: u64,
-    /// In the order in which they were first seen, which is start order. In boxes, as in the supervisor's own table.
-    entries: BTreeMap<u64, Box<Entry>>,
-    places: HashMap<(Name, Name), u64>,
-    next: u64,
-    supervisors: HashMap<Name, (u64, Mailbox<Command>)>,
+    /// Children so far, those that are forgotten included.
+    seen: u64,
+    supervisors: HashMap<Name, Known>,
+}
+
+/// What is known of one supervisor, whichever of its lives has said so.
+#[derive(Default)]
+struct Known {
+    /// The newest life, while it lasts, and the mailbox for its commands.
+    life: Option<(u64, Mailbox<Command>)>,
+    /// By id. In boxes: half of the places of such a map may be empty.
+    children: HashMap<Name, Box<Entry>>,
 }
 
 struct Entry {
+    /// Children come in the order in which they were first seen, which is start order.
+    place: u64,
     view: ChildView,
     life: u64,
     /// Starts and restarts in earlier lives of its supervisor.
@@ -83,7 +88,11 @@ impl Children {
     /// All children as they are, in start order.
     #[must_use]
     pub fn all(&self) -> Vec<ChildView> {
-        self.0.tree.lock().entries.values().map(|entry| entry.shown()).collect()
+        let tree = self.0.tree.lock();
+        let mut entries: Vec<_> =
+            tree.supervisors.values().flat_map(|known| known.children.values()).collect();
+        entries.sort_unstable_by_key(|entry| entry.place);
+        entries.into_iter().map(|entry| entry.shown()).collect()
     }
 
     /// One child.
@@ -116,7 +125,7 @@ impl Children {
     /// # Errors
     /// [`Refused`]; [`Refused::Terminated`] also if there is no such supervisor.
     pub async fn ask(&self, supervisor: &str, ask: Ask) -> Result<(), Refused> {
-        let mailbox = self.0.tree.lock().supervisors.get(supervisor).map(|(_, mailbox)| mailbox.clone());
+        let mailbox = self.0.tree.lock().life(supervisor).map(|(_, mailbox)| mailbox.clone());
         let (reply, answer) = oneshot::channel();
         let command = Command { ask, reply };
         mailbox.ok_or(Refused::Terminated)?.ask(command).map_err(|_| Refused::Busy)?;
@@ -138,13 +147,13 @@ impl Children {
         let mut tree = self.0.tree.lock();
         tree.lives += 1;
         let (life, mailbox) = (tree.lives, Mailbox::new(Arc::clone(supervisor), COMMANDS));
-        tree.supervisors.insert(Arc::clone(supervisor), (life, mailbox.clone()));
+        tree.supervisors.entry(Arc::clone(supervisor)).or_default().life = Some((life, mailbox.clone()));
         (life, mailbox)
     }
 
     /// Whether no other supervisor of this name has begun a life since.
     pub(super) fn is_newest(&self, supervisor: &str, life: u64) -> bool {
-        self.0.tree.lock().supervisors.get(supervisor).is_some_and(|(newest, _)| *newest == life)
+        self.0.tree.lock().life(supervisor).is_some_and(|(newest, _)| *newest == life)
     }
 
     /// The generation that those of this life come after.
@@ -166,18 +175,20 @@ impl Children {
         // With the last handle of an actor goes what it was sent, a supervisor's state among it, which ends that
         // supervisor's life here: so none is dropped under the lock.
         let mut gone = Vec::new();
-        let mut tree = self.0.tree.lock();
+        let mut lock = self.0.tree.lock();
+        let Tree { seen, supervisors, .. } = &mut *lock;
+        let known = supervisors.entry(Arc::clone(supervisor)).or_default();
         for change in changes {
             gone.extend(match change {
                 Change::Shown(view) => {
                     let of = come.iter().position(|(generation, _)| *generation == view.generation);
                     let cell = of.map(|of| come.swap_remove(of).1);
-                    tree.show(view, life, cell)
+                    known.show(view, life, cell, seen)
                 }
-                Change::Gone(id) => tree.forget(supervisor, &id, life),
+                Change::Gone(id) => known.forget(&id, life),
             });
         }
-        drop(tree);
+        drop(lock);
         drop(gone);
         come.clear();
         self.0.changed.notify_waiters();
@@ -186,12 +197,10 @@ impl Children {
     /// A supervisor's life is over, and with it those of its children, however it ended.
     pub(super) fn end(&self, supervisor: &Name, life: u64, now: Tick) {
         let mut tree = self.0.tree.lock();
-        if tree.supervisors.get(supervisor).is_some_and(|(of, _)| *of == life) {
-            tree.supervisors.remove(supervisor);
-        }
-        let own = |entry: &&mut Box<Entry>| entry.life == life && entry.view.supervisor == *supervisor;
+        let Some(known) = tree.supervisors.get_mut(supervisor) else { return };
+        known.life.take_if(|(of, _)| *of == life);
         let mut gone = Vec::new();
-        for entry in tree.entries.values_mut().filter(own) {
+        for entry in known.children.values_mut().filter(|entry| entry.life == life) {
             gone.extend(entry.cell.take());
             if !matches!(entry.view.state, ChildState::Down | ChildState::Abandoned) {
                 entry.view.state = ChildState::Down;
@@ -205,45 +214,58 @@ impl Children {
 }
 
 impl Tree {
-    fn entry(&self, supervisor: &str, id: &str) -> Option<&Entry> {
-        self.entries.get(self.places.get(&(supervisor.into(), id.into()))?).map(|entry| &**entry)
+    fn life(&self, supervisor: &str) -> Option<&(u64, Mailbox<Command>)> {
+        self.supervisors.get(supervisor)?.life.as_ref()
     }
 
-    /// `cell`: the actor, if it has come since the last time. Returns the one that is not shown any more.
-    fn show(&mut self, view: ChildView, life: u64, cell: Option<ActorCell>) -> Option<ActorCell> {
-        let key = (Arc::clone(&view.supervisor), Arc::clone(&view.id));
-        let place = *self.places.entry(key).or_insert_with(|| {
-            self.next += 1;
-            self.next
-        });
-        let Some(entry) = self.entries.get_mut(&place) else {
-            self.entries.insert(place, Box::new(Entry { view, life, before: (0, 0), cell }));
-            return None;
-        };
-        if entry.life > life {
-            return cell;
+    fn entry(&self, supervisor: &str, id: &str) -> Option<&Entry> {
+        self.supervisors.get(supervisor)?.children.get(id).map(|entry| &**entry)
+    }
+}
+
+impl Known {
+    /// `cell`: the actor, if it has come since the last time. Returns the one that is not shown any more. `seen`
+    /// counts children that are new.
+    fn show(
+        &mut self,
+        view: ChildView,
+        life: u64,
+        cell: Option<ActorCell>,
+        seen: &mut u64,
+    ) -> Option<ActorCell> {
+        if let Some(entry) = self.children.get_mut(&view.id) {
+            return entry.show(view, life, cell);
         }
-        if entry.life < life {
-            entry.before.0 += entry.view.starts;
-            entry.before.1 += entry.view.restarts;
-            entry.life = life;
-        }
-        let changes = cell.is_some() || entry.view.generation < view.generation || !view.state.has_actor();
-        let gone = if changes { std::mem::replace(&mut entry.cell, cell) } else { None };
-        let last_exit = view.last_exit.clone().or_else(|| entry.view.last_exit.take());
-        entry.view = ChildView { last_exit, generation: view.generation.max(entry.view.generation), ..view };
-        gone
+        *seen += 1;
+        let id = Arc::clone(&view.id);
+        self.children.insert(id, Box::new(Entry { place: *seen, view, life, before: (0, 0), cell }));
+        None
     }
 
     /// Returns the actor that was shown.
-    fn forget(&mut self, supervisor: &Name, id: &Name, life: u64) -> Option<ActorCell> {
-        self.entry(supervisor, id).filter(|entry| entry.life <= life)?;
-        let place = self.places.remove(&(Arc::clone(supervisor), Arc::clone(id)))?;
-        self.entries.remove(&place)?.cell
+    fn forget(&mut self, id: &Name, life: u64) -> Option<ActorCell> {
+        self.children.get(id).filter(|entry| entry.life <= life)?;
+        self.children.remove(id)?.cell
     }
 }
 
 impl Entry {
+    fn show(&mut self, view: ChildView, life: u64, cell: Option<ActorCell>) -> Option<ActorCell> {
+        if self.life > life {
+            return cell;
+        }
+        if self.life < life {
+            self.before.0 += self.view.starts;
+            self.before.1 += self.view.restarts;
+            self.life = life;
+        }
+        let changes = cell.is_some() || self.view.generation < view.generation || !view.state.has_actor();
+        let gone = if changes { std::mem::replace(&mut self.cell, cell) } else { None };
+        let last_exit = view.last_exit.clone().or_else(|| self.view.last_exit.take());
+        self.view = ChildView { last_exit, generation: view.generation.max(self.view.generation), ..view };
+        gone
+    }
+
     fn shown(&self) -> ChildView {
         ChildView {
             starts: self.view.starts + self.before.0,

@@ -1,7 +1,13 @@
 //! How children are started: a policy, and a closure that starts one generation.
 
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
+use pin_project_lite::pin_project;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::policy::{ChildPolicy, Policy};
@@ -82,11 +88,10 @@ impl std::error::Error for Returned {
     }
 }
 
-fn returned(error: ActorProcessingErr) -> ActorProcessingErr {
-    Box::new(Returned(error))
-}
-
 /// The same actor, whose returned errors can be told from panics.
+///
+/// Its futures are those of the actor and nothing around them: an `async fn` would keep what it was given beside the
+/// future that it was given to, for each actor as long as it lives.
 struct Supervised<A>(A);
 
 impl<A: Actor> Actor for Supervised<A> {
@@ -94,45 +99,61 @@ impl<A: Actor> Actor for Supervised<A> {
     type State = A::State;
     type Arguments = A::Arguments;
 
-    async fn pre_start(
+    fn pre_start(
         &self,
         myself: ActorRef<A::Msg>,
         arguments: A::Arguments,
-    ) -> Result<A::State, ActorProcessingErr> {
-        self.0.pre_start(myself, arguments).await
+    ) -> impl Future<Output = Result<A::State, ActorProcessingErr>> + Send {
+        self.0.pre_start(myself, arguments)
     }
 
-    async fn post_start(
+    fn post_start(
         &self,
         myself: ActorRef<A::Msg>,
         state: &mut A::State,
-    ) -> Result<(), ActorProcessingErr> {
-        self.0.post_start(myself, state).await.map_err(returned)
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        Told { turn: self.0.post_start(myself, state) }
     }
 
-    async fn post_stop(
+    fn post_stop(
         &self,
         myself: ActorRef<A::Msg>,
         state: &mut A::State,
-    ) -> Result<(), ActorProcessingErr> {
-        self.0.post_stop(myself, state).await.map_err(returned)
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        Told { turn: self.0.post_stop(myself, state) }
     }
 
-    async fn handle(
+    fn handle(
         &self,
         myself: ActorRef<A::Msg>,
         message: A::Msg,
         state: &mut A::State,
-    ) -> Result<(), ActorProcessingErr> {
-        self.0.handle(myself, message, state).await.map_err(returned)
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        Told { turn: self.0.handle(myself, message, state) }
     }
 
-    async fn handle_supervisor_evt(
+    fn handle_supervisor_evt(
         &self,
         myself: ActorRef<A::Msg>,
         event: SupervisionEvent,
         state: &mut A::State,
-    ) -> Result<(), ActorProcessingErr> {
-        self.0.handle_supervisor_evt(myself, event, state).await.map_err(returned)
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        Told { turn: self.0.handle_supervisor_evt(myself, event, state) }
+    }
+}
+
+pin_project! {
+    /// A turn of an actor, whose error is told as one that it returned.
+    struct Told<F> {
+        #[pin]
+        turn: F,
+    }
+}
+
+impl<F: Future<Output = Result<(), ActorProcessingErr>>> Future for Told<F> {
+    type Output = Result<(), ActorProcessingErr>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().turn.poll(cx).map_err(|error| Returned(error).into())
     }
 }
