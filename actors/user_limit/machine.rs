@@ -1,6 +1,6 @@
 //! What each active user has at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use crate::{
     signal::Name,
@@ -162,17 +162,14 @@ impl<Q: Default> Machine<Q> {
     /// The key of `user`, who becomes active; `None` if there are too many users to count one more. The
     /// caller counts something for them next: an entry without a count would stay.
     pub fn find_or_add(&mut self, user: &Name) -> Option<UserKey<Q>> {
-        if let Some(&key) = self.keys.get(user) {
-            return Some(key);
-        }
-        if self.users.len() >= self.policy.users {
-            return None;
-        }
+        let place = match self.keys.entry(Name::clone(user)) {
+            Entry::Occupied(known) => return Some(*known.get()),
+            Entry::Vacant(_) if self.users.len() >= self.policy.users => return None,
+            Entry::Vacant(place) => place,
+        };
         let name = Name::clone(user);
         let idle = User { name, in_flight: 0, active: 0, parked: 0, waiting: Q::default() };
-        let key = self.users.insert(idle);
-        self.keys.insert(Name::clone(user), key);
-        Some(key)
+        Some(*place.insert(self.users.insert(idle)))
     }
 
     fn change(&mut self, key: UserKey<Q>, change: impl FnOnce(&mut User<Q>)) {
