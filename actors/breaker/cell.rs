@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use super::{
     machine::{Machine, Pass, SHED_FOR, Totals},
-    outcome::{Outcome, Reason, Rejection},
+    outcome::{Outcome, Reason, Refused, Rejection},
     policy::Policy,
     shard::{self, Shard},
 };
@@ -108,7 +108,7 @@ impl Cell {
     pub(super) fn admit(&self, time: impl Fn() -> Tick) -> Result<Pass, Rejection> {
         match self.admit_at_once() {
             Some(pass) => Ok(pass),
-            None => self.admit_if_not_settled(time()),
+            None => self.admit_if_not_closed(time()),
         }
     }
 
@@ -185,42 +185,35 @@ impl Cell {
         &self.shards[shard::mine() & (self.shards.len() - 1)]
     }
 
-    /// Answers without the lock if the answer is settled: what [`Cell::admit`] does where the circuit is not closed.
+    /// What [`Cell::admit`] does where the circuit is not closed.
     ///
     /// # Errors
     /// [`Rejection`]: it must not begin.
-    #[inline]
-    pub(super) fn admit_if_not_settled(&self, now: Tick) -> Result<Pass, Rejection> {
-        let word = self.head.word.load(Ordering::Acquire);
-        if word & SETTLED != 0 {
-            let deadline = Tick::from_nanos(self.head.deadline.load(Ordering::Acquire));
-            // Both belong together if the word has not changed in between.
-            if now < deadline && self.head.word.load(Ordering::Relaxed) == word {
-                return self.settled(Circuit::ALL[(word & SHOWS) as usize], deadline, now);
-            }
+    pub(super) fn admit_if_not_closed(&self, now: Tick) -> Result<Pass, Rejection> {
+        match self.settled(now) {
+            Some(Ok(())) => Ok(Pass::FREE),
+            Some(Err(refused)) => Err(refused.into()),
+            None => self.ask(|machine| machine.admit(now)).0,
         }
-        self.admit_under_lock(now)
     }
 
-    #[inline(never)]
-    fn admit_under_lock(&self, now: Tick) -> Result<Pass, Rejection> {
-        self.ask(|machine| machine.admit(now)).0
-    }
-
+    /// Answers without the lock if the answer is settled: the call is free, or refused and counted as that.
     #[inline]
-    fn settled(&self, shows: Circuit, deadline: Tick, now: Tick) -> Result<Pass, Rejection> {
-        let in_a_while = Some(deadline.since(now));
-        let (reason, retry_after) = match shows {
-            Circuit::Open => (Reason::Open, in_a_while),
-            Circuit::HalfOpen => (Reason::HalfOpenFull, in_a_while),
-            Circuit::ForcedOpen => (Reason::ForcedOpen, in_a_while.filter(|_| deadline < Tick::MAX)),
-            Circuit::Shed => (Reason::Shed, Some(SHED_FOR)),
-            Circuit::Disabled | Circuit::Closed | Circuit::ForcedClosed | Circuit::MetricsOnly => {
-                return Ok(Pass::FREE);
+    pub(super) fn settled(&self, now: Tick) -> Option<Result<(), Refused>> {
+        let word = self.head.word.load(Ordering::Acquire);
+        if word & SETTLED == 0 {
+            return None;
+        }
+        let (now, deadline) = (now.as_nanos(), self.head.deadline.load(Ordering::Acquire));
+        // Both belong together if the word has not changed in between.
+        if now < deadline && self.head.word.load(Ordering::Relaxed) == word {
+            let answer = settled(Circuit::ALL[(word & SHOWS) as usize], deadline, now);
+            if answer.is_err() {
+                self.shard().rejected.fetch_add(1, Ordering::Relaxed);
             }
-        };
-        self.shard().rejected.fetch_add(1, Ordering::Relaxed);
-        Err(Rejection { reason, retry_after })
+            return Some(answer);
+        }
+        None
     }
 
     /// Counts a success in time without the lock; false if that is not possible.
@@ -278,6 +271,20 @@ impl Cell {
         let sequence = sequence(self.head.word.load(Ordering::Relaxed));
         self.head.word.store(pack(machine.epoch(), sequence, flags), Ordering::Release);
     }
+}
+
+/// What a circuit that shows `shows` until `deadline` answers.
+#[inline]
+const fn settled(shows: Circuit, deadline: u64, now: u64) -> Result<(), Refused> {
+    let left = deadline - now;
+    let (reason, retry_after) = match shows {
+        Circuit::Open => (Reason::Open, left),
+        Circuit::HalfOpen => (Reason::HalfOpenFull, left),
+        Circuit::ForcedOpen => (Reason::ForcedOpen, if deadline < u64::MAX { left } else { u64::MAX }),
+        Circuit::Shed => (Reason::Shed, SHED_FOR.as_nanos() as u64),
+        Circuit::Disabled | Circuit::Closed | Circuit::ForcedClosed | Circuit::MetricsOnly => return Ok(()),
+    };
+    Err(Refused { reason, retry_after })
 }
 
 const fn pack(epoch: u32, sequence: u32, flags: u64) -> u64 {

@@ -15,7 +15,7 @@ use super::{
     latency::Latency,
     machine::{Machine, Pass, Totals},
     order::{Command, Illegal, Pin},
-    outcome::{Outcome, Reason, Rejection},
+    outcome::{Outcome, Reason, Refused, Rejection},
     permit::Permit,
     policy::Policy,
     window::Counts,
@@ -122,10 +122,14 @@ impl Breaker {
     /// [`Rejection`]: it must not begin.
     #[inline]
     pub fn admit(&self) -> Result<Permit<&Self>, Rejection> {
-        match self.pass_at_once() {
-            Some(pass) => Ok(Permit::new(self, pass)),
-            None => Ok(Permit::new(self, self.pass()?)),
-        }
+        let pass = match self.pass_at_once() {
+            Some(pass) => pass,
+            None => match self.refused_at_once() {
+                Some(refused) => return Err(refused.into()),
+                None => self.pass()?,
+            },
+        };
+        Ok(Permit::new(self, pass))
     }
 
     /// The same, with a permit that keeps the circuit alive: for what outlives the borrow, at the price of a count
@@ -292,13 +296,19 @@ impl Breaker {
         if self.0.around.mode.get() == Mode::Act { self.0.cell.admit_at_once() } else { None }
     }
 
-    /// What all others get, and first of all those whom an open circuit refuses: one call from the caller to the
-    /// answer.
+    /// What those get whom an open circuit refuses: one call from the caller to the answer, which comes in registers.
+    #[inline(never)]
+    fn refused_at_once(&self) -> Option<Refused> {
+        let around = &self.0.around;
+        if around.mode.get() == Mode::Act { self.0.cell.settled(around.clock.coarse())?.err() } else { None }
+    }
+
+    /// What all others get.
     #[inline(never)]
     fn pass(&self) -> Result<Pass, Rejection> {
         let around = &self.0.around;
         match around.mode.get() {
-            Mode::Act => match self.0.cell.admit_if_not_settled(around.clock.coarse()) {
+            Mode::Act => match self.0.cell.admit_if_not_closed(around.clock.coarse()) {
                 Ok(pass) if pass.is_probe() => Ok(self.told(pass)),
                 Ok(pass) => Ok(pass),
                 Err(rejection) => Err(self.rejected(rejection)),

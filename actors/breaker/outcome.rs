@@ -59,6 +59,22 @@ pub struct Rejection {
     pub retry_after: Option<Duration>,
 }
 
+/// The same in two registers: what most refusals are until their caller looks at them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) reason: Reason,
+    /// In nanoseconds; `u64::MAX` if nobody knows.
+    pub(super) retry_after: u64,
+}
+
+impl From<Refused> for Rejection {
+    #[inline]
+    fn from(Refused { reason, retry_after }: Refused) -> Self {
+        let known = retry_after < u64::MAX;
+        Self { reason, retry_after: known.then(|| Duration::from_nanos(retry_after)) }
+    }
+}
+
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.reason {
