@@ -108,8 +108,10 @@ impl Keys {
     /// # Errors
     /// [`Code::KeyInvalid`].
     pub(crate) fn of(&self, asked: &Parts, user: Option<Name>) -> Result<Option<Key>, Code> {
-        let takes_one = matches!(asked.method, Method::POST | Method::PATCH);
-        let Some(value) = asked.headers.get(HEADER).filter(|_| takes_one) else { return Ok(None) };
+        if !matches!(asked.method, Method::POST | Method::PATCH) {
+            return Ok(None);
+        }
+        let Some(value) = asked.headers.get(HEADER) else { return Ok(None) };
         let key = parse(value).ok_or(Code::KeyInvalid)?.into();
         let principal = Principal::of(user, &asked.headers, &self.digests);
         let path = asked.uri.path_and_query().map_or("/", |uri| uri.as_str()).into();

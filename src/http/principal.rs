@@ -5,13 +5,13 @@
 //! to be somebody else, without their `Authorization` and `Cookie`, finds nothing. They are kept as a digest, under
 //! a key that this process has drawn: neither the store nor a dump of it gives a credential away.
 
-use std::hash::{BuildHasher, Hash as _, Hasher as _, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use selfheal_actors::signal::Name;
 
 /// One caller, as far as kept replies are concerned.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Principal {
     user: Option<Name>,
     credentials: Option<[u64; 2]>,
@@ -37,6 +37,18 @@ impl Principal {
     }
 }
 
+/// In few pieces: credentials are a digest already, and a name ends by itself.
+impl Hash for Principal {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        if let Some([digest, _]) = self.credentials {
+            hasher.write_u64(digest);
+        }
+        if let Some(user) = &self.user {
+            user.hash(hasher);
+        }
+    }
+}
+
 impl Digests {
     /// 128 bits of `bytes`: the hasher's own 64, and those that it comes to with one letter more.
     pub(crate) fn of<'a>(&self, bytes: impl Iterator<Item = &'a [u8]>) -> [u64; 2] {
@@ -49,16 +61,14 @@ impl Digests {
 }
 
 fn credentials(headers: &HeaderMap, digests: &Digests) -> Option<[u64; 2]> {
-    let names = [header::AUTHORIZATION, header::COOKIE].into_iter();
-    let mut all = names.flat_map(|name| headers.get_all(name)).map(|value| value.as_bytes()).peekable();
-    all.peek()?;
-    Some(digests.of(all))
+    let [authorization, cookies] = [header::AUTHORIZATION, header::COOKIE].map(|name| headers.get_all(name));
+    let all = || authorization.iter().chain(&cookies).map(HeaderValue::as_bytes);
+    all().next()?;
+    Some(digests.of(all()))
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]

@@ -38,7 +38,14 @@ impl RequestIds {
     /// The caller's id if it is sane, else a new one.
     #[must_use]
     pub fn of(&self, headers: &HeaderMap) -> RequestId {
-        RequestId(theirs(headers).map_or_else(|| self.make(), Into::into))
+        self.with_trace(headers).0
+    }
+
+    /// The same, and the trace that the request belongs to, as it came.
+    pub(crate) fn with_trace(&self, headers: &HeaderMap) -> (RequestId, Option<Name>) {
+        let trace = trace(headers);
+        let theirs = own(headers).or_else(|| trace_id(trace.as_deref()?));
+        (RequestId(theirs.map_or_else(|| self.make(), Into::into)), trace)
     }
 
     /// The `traceparent` of a call that is made on behalf of `trace`, with a span of its own.
@@ -73,11 +80,12 @@ impl Default for RequestIds {
 /// `number` in 32 hexadecimal digits.
 fn digits(number: u128) -> [u8; 32] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let bytes = number.to_be_bytes();
-    std::array::from_fn(|n| {
-        let byte = bytes[n / 2];
-        DIGITS[usize::from(if n % 2 == 0 { byte >> 4 } else { byte & 15 })]
-    })
+    let mut digits = [0; 32];
+    for (two, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        two[0] = DIGITS[usize::from(byte >> 4)];
+        two[1] = DIGITS[usize::from(byte & 15)];
+    }
+    digits
 }
 
 /// The caller's trace, if it is one.
@@ -93,9 +101,9 @@ pub(crate) fn put(id: &RequestId, headers: &mut HeaderMap) {
     }
 }
 
-fn theirs(headers: &HeaderMap) -> Option<&str> {
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    text(HEADER).filter(|id| is_sane(id)).or_else(|| trace_id(text(TRACE)?))
+/// The id that the caller gave it, if it is sane.
+fn own(headers: &HeaderMap) -> Option<&str> {
+    headers.get(HEADER)?.to_str().ok().filter(|id| is_sane(id))
 }
 
 fn is_sane(id: &str) -> bool {
@@ -129,7 +137,8 @@ mod tests {
     fn id(name: &'static str, value: &str) -> Option<String> {
         let mut headers = HeaderMap::new();
         headers.insert(name, HeaderValue::from_bytes(value.as_bytes()).expect("a header"));
-        theirs(&headers).map(str::to_owned)
+        let theirs = own(&headers).map(str::to_owned);
+        theirs.or_else(|| trace_id(&trace(&headers)?).map(str::to_owned))
     }
 
     #[test]
