@@ -25,7 +25,8 @@ use axum::{
     body::{Body, Bytes},
     response::{IntoResponse as _, Response},
 };
-use http::Request;
+use http::{Request, request::Parts};
+use http_body::Body as _;
 use pin_project_lite::pin_project;
 use selfheal_actors::{level::Mode, retry::Repeatable};
 use tokio::{
@@ -117,7 +118,7 @@ where
         if let Err(code) = received {
             return HealFuture::answered(visit, code.into());
         }
-        self.first(visit, Request::from_parts(parts, body))
+        self.first(visit, parts, body)
     }
 }
 
@@ -135,7 +136,7 @@ where
         let id = self.registry.ids.of(request.headers());
         request.extensions_mut().insert(id.clone());
         if let Some(error) = self.unready.take() {
-            let answer = Some(Failure::from(error).into_response());
+            let answer = Some(Box::new(Failure::from(error).into_response()));
             return HealFuture::of(None, None, Stage::Unready { answer });
         }
         self.pass(request, Some(id))
@@ -145,17 +146,20 @@ where
         HealFuture::of(None, None, Stage::Passing { handler: self.inner.call(request), id })
     }
 
-    /// The first call: at once if there will be no second, else as one of the request that is held.
-    fn first(&mut self, mut visit: Box<Visit>, request: Request<Body>) -> HealFuture<S> {
+    /// The first call: of the request itself if there will be no second, else of a copy of the one that is held.
+    fn first(&mut self, mut visit: Box<Visit>, parts: Parts, body: Body) -> HealFuture<S> {
         let is_keyed = visit.key.is_some();
         let is_held = is_keyed || (visit.mode == Mode::Act && visit.repeatable != Repeatable::Never);
-        if !is_held || !replay::is_short(request.body()) {
+        if !is_held || !replay::is_short(&body) {
             visit.repeatable = Repeatable::Never;
             visit.key = None;
-            return self.once(visit, request);
+            return self.once(visit, Request::from_parts(parts, body));
         }
-        let (parts, body) = request.into_parts();
-        visit.held = Some(Held { parts, body: Bytes::new() });
+        let held = visit.held.insert(Held { parts, body: Bytes::new() });
+        if !is_keyed && body.is_end_stream() {
+            let request = held.request();
+            return self.at_once(visit, request, Some(self.inner.clone()));
+        }
         let others = self.inner.clone();
         // The one that is ready goes along; who is not stays.
         let service = std::mem::replace(&mut self.inner, others);
@@ -167,27 +171,37 @@ where
         future
     }
 
-    fn once(&mut self, mut visit: Box<Visit>, mut request: Request<Body>) -> HealFuture<S> {
-        visit.mark(request.extensions_mut());
+    fn once(&mut self, mut visit: Box<Visit>, request: Request<Body>) -> HealFuture<S> {
         if visit.fallback.is_some() {
             visit.asked = Some(request.headers().clone());
         }
+        self.at_once(visit, request, None)
+    }
+
+    /// There is nothing to wait for. `again` is whom to call if this call fails.
+    fn at_once(
+        &mut self,
+        mut visit: Box<Visit>,
+        mut request: Request<Body>,
+        again: Option<S>,
+    ) -> HealFuture<S> {
+        visit.mark(request.extensions_mut());
         let stage = begun(&mut visit, || self.inner.call(request));
-        HealFuture::of(Some(visit), None, stage)
+        HealFuture::of(Some(visit), again, stage)
     }
 }
 
 /// A call begins: the handler is at work, unless somebody says no or it panics at once.
 fn begun<F>(visit: &mut Visit, call: impl FnOnce() -> F) -> Stage<F> {
     if let Err(problem) = visit.begin() {
-        return Stage::Answered { answer: Some(Answer::problem(*problem, None)) };
+        return Stage::answered(Answer::problem(*problem, None));
     }
     match visit.run(call) {
         Ok(handler) => Stage::Handling { handler },
         Err(panic) => {
             let answer = visit.panicked(&panic);
             visit.settle(&answer);
-            Stage::Answered { answer: Some(answer) }
+            Stage::answered(answer)
         }
     }
 }
@@ -213,18 +227,25 @@ pin_project! {
 }
 
 pin_project! {
+    // What is rare is in a box, so that a future has little more than the size of its handler.
     #[project = StageProjection]
     enum Stage<F> {
-        Answered { answer: Option<Answer> },
+        Answered { answer: Option<Box<Answer>> },
         Collecting { collecting: Collecting },
         Sleeping { asleep: Pin<Box<Sleep>> },
         Readying,
         Handling { #[pin] handler: F },
         Passing { #[pin] handler: F, id: Option<RequestId> },
-        Unready { answer: Option<Response> },
-        Reading { reading: Reading },
+        Unready { answer: Option<Box<Response>> },
+        Reading { reading: Box<Reading> },
         Detached { task: JoinHandle<Result<Response, Infallible>> },
         Over,
+    }
+}
+
+impl<F> Stage<F> {
+    fn answered(answer: Answer) -> Self {
+        Self::Answered { answer: Some(Box::new(answer)) }
     }
 }
 
@@ -236,8 +257,8 @@ enum Step {
     Ended(Answer),
     /// There is nothing more to try.
     Final(Answer),
-    /// Its reply is read.
-    Read(Reading),
+    /// Its reply is read on.
+    Read(Box<Reading>),
     /// Something else has its turn.
     Wait,
 }
@@ -248,7 +269,7 @@ impl<S: Service<Request<Body>>> HealFuture<S> {
     }
 
     fn answered(visit: Box<Visit>, answer: Answer) -> Self {
-        Self::of(Some(visit), None, Stage::Answered { answer: Some(answer) })
+        Self::of(Some(visit), None, Stage::answered(answer))
     }
 }
 
@@ -282,10 +303,8 @@ where
                 }
                 // Late, and only observed: it goes on.
                 Step::Wait => continue,
-                Step::Ended(answer) => match self.as_mut().ended(answer) {
-                    Some(answer) => answer,
-                    None => continue,
-                },
+                Step::Ended(answer) if self.as_mut().is_made_again(&answer) => continue,
+                Step::Ended(answer) => answer,
                 Step::Final(answer) => answer,
             };
             return self.finish(answer);
@@ -306,7 +325,9 @@ where
         let mut this = self.project();
         let Some(visit) = this.visit else { return Step::Wait };
         match this.stage.as_mut().project() {
-            StageProjection::Answered { answer } => answer.take().map_or(Step::Wait, Step::Final),
+            StageProjection::Answered { answer } => {
+                answer.take().map_or(Step::Wait, |answer| Step::Final(*answer))
+            }
             StageProjection::Over
             | StageProjection::Detached { .. }
             | StageProjection::Passing { .. }
@@ -330,7 +351,7 @@ where
                 Ok(Poll::Ready(Err(error))) => Step::Ended(visit.failed(&*error.into())),
                 Ok(Poll::Ready(Ok(response))) => match visit.judge(response.map(Body::new)) {
                     Judged::Answer(answer) => Step::Ended(answer),
-                    Judged::Read(reading) => Step::Read(reading),
+                    Judged::Read(reading) => read(visit, reading, cx),
                 },
                 Ok(Poll::Pending) => Step::Wait,
             },
@@ -348,6 +369,7 @@ where
         let (Some(visit), Some(service)) = (this.visit, this.service) else { return };
         let Some(mut request) = visit.held.as_ref().map(Held::request) else { return };
         visit.mark(request.extensions_mut());
+        visit.begun = visit.registry.clock.now();
         if visit.has_attempt_timeout() {
             this.timer.unset();
         }
@@ -356,12 +378,12 @@ where
     }
 
     /// A call has ended: it is made again, or its answer is the last.
-    fn ended(self: Pin<&mut Self>, answer: Answer) -> Option<Answer> {
+    fn is_made_again(self: Pin<&mut Self>, answer: &Answer) -> bool {
         let mut this = self.project();
-        let Some(visit) = this.visit else { return Some(answer) };
-        visit.settle(&answer);
-        let after = visit.again(&answer).filter(|_| this.service.is_some());
-        let Some(after) = after else { return Some(answer) };
+        let Some(visit) = this.visit else { return false };
+        visit.settle(answer);
+        let after = visit.again(answer).filter(|_| this.service.is_some());
+        let Some(after) = after else { return false };
         // A handler's future may panic when it is dropped, too.
         let _ = visit.run(|| this.stage.set(Stage::Over));
         visit.leave();
@@ -369,7 +391,7 @@ where
             this.timer.unset();
         }
         this.stage.set(Stage::Sleeping { asleep: Box::pin(sleep(after)) });
-        None
+        true
     }
 
     /// The handler had its turn first: what is ready at the deadline is in time.
@@ -416,6 +438,15 @@ fn collected(visit: &mut Visit, body: Bytes) -> Step {
     Step::Call
 }
 
+/// A reply's body is read: most come in one piece, with their head.
+fn read(visit: &mut Visit, mut reading: Reading, cx: &mut Context<'_>) -> Step {
+    match visit.run(|| reading.poll(cx)) {
+        Err(panic) => Step::Ended(visit.panicked(&panic)),
+        Ok(Poll::Ready(read)) => Step::Ended(visit.judge_read(read)),
+        Ok(Poll::Pending) => Step::Read(Box::new(reading)),
+    }
+}
+
 /// A service is asked whether it is ready before each call but the first, which its caller has asked for.
 fn readied<S, O>(visit: &Visit, service: &mut Option<S>, cx: &mut Context<'_>) -> Step
 where
@@ -450,7 +481,7 @@ where
             response
         }
         StageProjection::Unready { answer } => match answer.take() {
-            Some(answer) => answer,
+            Some(answer) => *answer,
             None => return Poll::Pending,
         },
         StageProjection::Detached { task } => match ready!(Pin::new(task).poll(cx)) {

@@ -55,7 +55,7 @@ pub(crate) struct Visit {
     pub(super) deadline: Tick,
     /// Whether its time was up already: it is only observed.
     pub(super) is_late: bool,
-    /// When the call at hand began.
+    /// When the call at hand began; of the first one, when the request was whole.
     pub(super) begun: Tick,
     /// When the time of the call at hand is up, if that has one of its own.
     call_until: Option<Tick>,
@@ -110,11 +110,12 @@ impl Visit {
         mode: Mode,
         parts: &Parts,
     ) -> (Box<Self>, Result<(), Code>) {
-        let id = registry.ids.of(&parts.headers);
+        let now = registry.clock.now();
+        let (id, trace) = registry.ids.with_trace(&parts.headers);
         let matched = matched(registry, parts);
         let shown = registry.identity.shown(parts);
         let user = shown.clone().or_else(|| identity::peer(parts));
-        let deadline = registry.clock.now() + matched.endpoint.deadline;
+        let deadline = now + matched.endpoint.deadline;
         let manner = Manner::of(&parts.method, &parts.headers, id);
         let key = match mode {
             Mode::Act => registry.keys.of(parts, user.clone()),
@@ -124,10 +125,15 @@ impl Visit {
             Ok(key) => (key, Ok(())),
             Err(code) => (None, Err(code)),
         };
+        let ticket = ticket(&matched, matched.endpoint.class, user, &manner, deadline);
+        let ticket = match trace {
+            Some(trace) => ticket.with_trace(trace),
+            None => ticket,
+        };
         // In a box: it is handed on a dozen times, and has the size of a dozen lines of cache.
         let visit = Box::new(Self {
             mode,
-            ticket: traced(ticket(&matched, matched.endpoint.class, user, &manner, deadline), &parts.headers),
+            ticket,
             held: None,
             fallback: wanted(registry, mode, &matched, shown, parts),
             asked: None,
@@ -138,7 +144,7 @@ impl Visit {
             manner,
             deadline,
             is_late: false,
-            begun: Tick::ZERO,
+            begun: now,
             call_until: None,
             background: false,
             calls: 0,
@@ -204,7 +210,6 @@ impl Visit {
             let entered = gate.enter(&self.ticket);
             self.entered = Some(entered.map_err(|refusal| failure::refused(&refusal))?);
         }
-        self.begun = self.registry.clock.now();
         if let Some(admitted) = self.registry.admit(&self.matched) {
             self.permit = Some(admitted.map_err(|rejection| self.rejected(&rejection))?);
         }
@@ -287,13 +292,6 @@ fn ticket(matched: &Match, class: Class, user: Option<Name>, manner: &Manner, de
     let ticket = Ticket::of_request(class, operation, id, deadline, user);
     match matched.endpoint.queries {
         Some(queries) => ticket.with_queries(queries),
-        None => ticket,
-    }
-}
-
-fn traced(ticket: Ticket, headers: &HeaderMap) -> Ticket {
-    match request_id::trace(headers) {
-        Some(trace) => ticket.with_trace(trace),
         None => ticket,
     }
 }
