@@ -31,7 +31,8 @@
 //! half way, it takes as long as `most` of them, and its followers are halved.
 //!
 //! **Not protected**: effects outside of the database, of a chunk whose end nobody saw; they need the job's id and the
-//! item as a key. And an operation whose items cannot be cut: one item that takes 20 s takes 20 s.
+//! item as a key. An operation whose items cannot be cut: one item that takes 20 s takes 20 s. And a job of a better class
+//! while as many long ones as may be worked on at once ([`RUNS`]) are in hand: it waits for one of them to end.
 
 mod actor;
 mod attempts;
