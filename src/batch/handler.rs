@@ -85,6 +85,11 @@ fn items_of<T: DeserializeOwned>(payload: &[u8]) -> Result<Arc<[T]>, serde_json:
 }
 
 /// Does `work` in a transaction of `pool`, which also writes how far the job is, if there is one.
+///
+/// Tried on PostgreSQL and dropped: that update and the commit as one simple query, which fails where the lease is lost,
+/// and commits `and chain` so that sqlx's count of transactions stays true. It saves a round trip, and plans the update
+/// anew each time: on one machine 15 parts took no less than with both by themselves (`benches/batch`, a run of 9 rounds
+/// of each, 58 % busy).
 pub(crate) async fn in_transaction<DB: Dialect>(
     pool: &HealPool<DB>,
     chunk: &Chunk,
@@ -99,16 +104,14 @@ pub(crate) async fn in_transaction<DB: Dialect>(
             return Err(Failed::undone(failed).into());
         }
     };
-    match chunk.lease {
-        None => tx.commit().await.map_err(Failed::from)?,
-        Some(lease) => {
-            let progress = Progress { cursor: did.result.clone(), counts: after(chunk.before, &did) };
-            let commit = tx.end(move |conn| DB::checkpoint_and_commit(conn, lease, progress));
-            if !commit.await.map_err(Failed::from)? {
-                return Err(NotDone::Lost);
-            }
+    if let Some(lease) = chunk.lease {
+        let progress = Progress { cursor: did.result.clone(), counts: after(chunk.before, &did) };
+        if !DB::checkpoint(&mut tx, lease, &progress).await.map_err(Failed::undone)? {
+            drop(tx.rollback().await);
+            return Err(NotDone::Lost);
         }
     }
+    tx.commit().await.map_err(Failed::from)?;
     Ok(Did { written: chunk.lease.is_some(), ..did })
 }
 

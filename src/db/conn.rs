@@ -143,11 +143,10 @@ impl<DB: Backend> HealTransaction<DB> {
         self.end(|connection| DB::TransactionManager::rollback(connection).boxed()).await
     }
 
-    /// Ends it as `how` does, and gives back what that came to; what is then left open is rolled back.
-    pub(crate) async fn end<T: Send + 'static>(
+    async fn end(
         self,
-        how: impl for<'c> FnOnce(&'c mut DB::Connection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static,
-    ) -> Result<T, Error> {
+        how: for<'c> fn(&'c mut DB::Connection) -> BoxFuture<'c, Result<(), sqlx::Error>>,
+    ) -> Result<(), Error> {
         let Self(HealConn { _held: held, mut lease }) = self;
         // The caller's next acquire is not nested in this one.
         drop(held);

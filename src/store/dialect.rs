@@ -94,16 +94,6 @@ pub trait Dialect: Backend {
         progress: &'c Progress,
     ) -> BoxFuture<'c, Result<bool, sqlx::Error>>;
 
-    /// Writes how far a job is and makes the transaction permanent that is open on `conn`, with as few round trips as the
-    /// database allows. False: the lease is lost, and nothing is permanent. What is left open of it is rolled back by
-    /// whoever takes the connection back.
-    #[doc(hidden)]
-    fn checkpoint_and_commit(
-        conn: &mut Self::Connection,
-        lease: Lease,
-        progress: Progress,
-    ) -> BoxFuture<'_, Result<bool, sqlx::Error>>;
-
     /// Those of `done` that need not be kept, which are done and gone.
     #[doc(hidden)]
     fn finish<'c>(

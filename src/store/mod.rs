@@ -32,7 +32,6 @@
 //! whatever the pool is content with; a PostgreSQL that runs with `synchronous_commit = off` is taken at its word. What is enqueued in a host's own transaction is as safe as that transaction.
 
 mod answers;
-mod commit;
 mod dialect;
 mod jobs;
 mod listen;

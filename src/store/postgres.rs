@@ -13,13 +13,11 @@ use selfheal_actors::batch_executor::journal::{
     Claim, Claimed, Counts, Job, JobId, KeyUntil, Lease, NewJob, Progress, Settle,
 };
 use sqlx::{
-    AssertSqlSafe, Database, Executor as _, PgConnection, Postgres,
+    Executor as _, PgConnection, Postgres,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgRow},
 };
-use sqlx_core::transaction::TransactionManager;
 
 use super::{
-    commit,
     dialect::{
         DEAD_KEPT, Dialect, FORGOTTEN_AT_ONCE, Fresh, Written, class, count, counted, micros, number,
         rows_of, span, state, texts,
@@ -413,29 +411,6 @@ impl Dialect for Postgres {
                 .bind(count(blocked))
                 .bind(count(failed));
             Ok(query.execute(conn).await?.rows_affected() == 1)
-        })
-    }
-
-    fn checkpoint_and_commit(
-        conn: &mut PgConnection,
-        lease: Lease,
-        progress: Progress,
-    ) -> BoxFuture<'_, Result<bool, sqlx::Error>> {
-        Box::pin(async move {
-            // Earlier ones know no chain.
-            if conn.server_version_num() < Some(120_000) {
-                let held = Self::checkpoint(conn, lease, &progress).await?;
-                if held {
-                    <Postgres as Database>::TransactionManager::commit(conn).await?;
-                }
-                return Ok(held);
-            }
-            let last = sqlx::raw_sql(AssertSqlSafe(commit::statements(lease, &progress)));
-            match last.execute(conn).await {
-                Ok(_) => Ok(true),
-                Err(error) if commit::is_lost(&error) => Ok(false),
-                Err(error) => Err(error),
-            }
         })
     }
 

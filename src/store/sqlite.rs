@@ -11,10 +11,9 @@ use selfheal_actors::batch_executor::journal::{
 };
 use serde_json::json;
 use sqlx::{
-    Database, Sqlite, SqliteConnection,
+    Sqlite, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteRow, SqliteSynchronous},
 };
-use sqlx_core::transaction::TransactionManager;
 
 use super::{
     dialect::{
@@ -277,21 +276,6 @@ impl Dialect for Sqlite {
                 .bind(count(blocked))
                 .bind(count(failed));
             Ok(query.execute(conn).await?.rows_affected() == 1)
-        })
-    }
-
-    /// Nothing is sent anywhere: two statements are as quick as one.
-    fn checkpoint_and_commit(
-        conn: &mut SqliteConnection,
-        lease: Lease,
-        progress: Progress,
-    ) -> BoxFuture<'_, Result<bool, sqlx::Error>> {
-        Box::pin(async move {
-            let held = Self::checkpoint(conn, lease, &progress).await?;
-            if held {
-                <Sqlite as Database>::TransactionManager::commit(conn).await?;
-            }
-            Ok(held)
         })
     }
 
