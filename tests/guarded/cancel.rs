@@ -3,10 +3,11 @@
 use std::{
     pin::pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use selfheal::db::{Backend, HealPool};
-use selfheal_actors::gate::Gate;
+use selfheal_actors::{clock::Clock, gate::Gate};
 use sqlx::Executor;
 
 use super::{eventually, load, patient};
@@ -48,7 +49,9 @@ pub(crate) async fn churn<DB: Backend>(
 ) -> Seen {
     let mut callers = tokio::task::JoinSet::new();
     for task in 0..tasks {
-        let (pool, random) = (pool.with(patient()), fastrand::Rng::with_seed(seed ^ u64::from(task) << 32));
+        // A line that stands serves its newest first, so that the oldest may wait until the others are through.
+        let ticket = patient().with_deadline(Clock::system().now() + Duration::from_secs(3_600));
+        let (pool, random) = (pool.with(ticket), fastrand::Rng::with_seed(seed ^ u64::from(task) << 32));
         callers.spawn(caller(pool, calls / tasks, random));
     }
     let mut all = Seen::default();
