@@ -19,8 +19,9 @@
 //!   handler says that it is [`Permanent`](crate::error_class::ErrorClass::Permanent). So is what panics, takes too long,
 //!   or cannot be read any more. None of it keeps others waiting.
 //!
-//! Only its own caller may ask about a job, by a name that nobody can guess who does not know its key; to everybody else there is no such job. Once
-//! it is done that is so for an hour ([`Handler::keep`]), and for a dead one a week, as people may want to look at it.
+//! Only its own caller may ask about a job, by a name that nobody can guess who does not know its key; to everybody else
+//! there is no such job. Once it is done that is so for an hour ([`Handler::keep`]), and for a dead one a week, as people
+//! may want to look at it.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
