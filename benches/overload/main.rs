@@ -66,7 +66,7 @@ fn measure(args: &Args) -> Result<bool, Box<dyn Error>> {
     let measured = plan.perform(&fixture)?;
     for (scenario, _) in &plan.scenarios {
         println!("\n{}", report::table(scenario, &measured.runs, &measured.oracles));
-        println!("{}", report::beside(scenario, &measured.runs));
+        print!("{}", report::beside(scenario, &measured.runs));
     }
     if let Some(file) = &args.json {
         fs::write(file, serde_json::to_string_pretty(&measured)?)?;

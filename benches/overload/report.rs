@@ -123,7 +123,7 @@ pub(crate) fn beside(scenario: &Scenario, runs: &[Figures]) -> String {
     if pairs == 0 {
         return String::new();
     }
-    format!("Seed by seed: median difference [95 times in 100]; = where neither is ahead\n\n{table}")
+    format!("\nSeed by seed: median difference [95 times in 100]; = where neither is ahead\n\n{table}\n")
 }
 
 fn spread(runs: &[&Figures], figure: &dyn Fn(&Figures) -> f64, digits: usize) -> String {
