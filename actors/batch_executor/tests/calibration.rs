@@ -63,10 +63,36 @@ fn replayed(mut estimate: Estimate, chunks: impl Iterator<Item = (u32, Duration)
     (f64::from(within) / f64::from(all), said / took - 1.0)
 }
 
-/// Chunks of long operations on real databases, and the cost of an item that was configured.
-const RECORDED: [(&str, &str); 2] = [
-    ("PostgreSQL", include_str!("recorded/postgresql.txt")),
-    ("SQLite", include_str!("recorded/sqlite.txt")),
+/// Chunks of long operations on real databases.
+struct Recorded {
+    name: &'static str,
+    lines: &'static str,
+    /// The cost of an item that was configured, and the items of a chunk that this makes.
+    planned: (Duration, u32),
+}
+
+/// Of some 15 to 30 ms, while others were busy; and of a second, as they are by default.
+const RECORDED: [Recorded; 4] = [
+    Recorded {
+        name: "PostgreSQL, short",
+        lines: include_str!("recorded/postgresql.txt"),
+        planned: (Duration::from_millis(1), 40),
+    },
+    Recorded {
+        name: "SQLite, short",
+        lines: include_str!("recorded/sqlite.txt"),
+        planned: (Duration::from_millis(1), 40),
+    },
+    Recorded {
+        name: "PostgreSQL",
+        lines: include_str!("recorded/postgresql-long.txt"),
+        planned: (Duration::from_millis(10), 100),
+    },
+    Recorded {
+        name: "SQLite",
+        lines: include_str!("recorded/sqlite-long.txt"),
+        planned: (Duration::from_millis(10), 100),
+    },
 ];
 
 fn recorded(lines: &str) -> Vec<(u32, Duration)> {
@@ -92,14 +118,14 @@ fn hindsight(chunks: &[(u32, Duration)]) -> f64 {
     said / took - 1.0
 }
 
-/// What chunks take on a busy machine varies so much that even who knew it beforehand would have to say far more than
+/// What short chunks take on a busy machine varies so much that even who knew it beforehand would have to say far more than
 /// they take on average, to be right 95 times in 100. Nobody can be asked to be better than that; this is hardly worse.
 #[test]
 fn of_real_chunks_it_says_hardly_more_than_who_knew_them_beforehand() {
-    for (name, lines) in RECORDED {
+    for Recorded { name, lines, planned: (per_item, usual) } in RECORDED {
         let chunks = recorded(lines);
-        assert_eq!(chunks.len(), CHUNKS);
-        let (within, over) = replayed(Estimate::new(MS(1), 40), chunks.iter().copied());
+        assert!(chunks.len() >= 300, "{name}: {} chunks", chunks.len());
+        let (within, over) = replayed(Estimate::new(per_item, usual), chunks.iter().copied());
         let least = hindsight(&chunks);
         eprintln!(
             "{name}: {:.1} % of the chunks within, {:.1} % too long; in hindsight {:.1} %",
@@ -112,6 +138,8 @@ fn of_real_chunks_it_says_hardly_more_than_who_knew_them_beforehand() {
             (1.0 + over) / (1.0 + least) <= 1.1,
             "{over} too long on average, where {least} is the least"
         );
+        // Chunks of a second vary less than that: the same as for the loads below.
+        assert!(usual < 100 || over <= 0.30, "{name}: {over} too long on average");
     }
 }
 
@@ -178,7 +206,7 @@ fn before_the_first_chunk_the_configured_cost_is_believed_with_a_margin() {
 #[test]
 fn no_answer_comes_after_the_deadline() {
     static REAL: LazyLock<Vec<f64>> = LazyLock::new(|| {
-        let chunks = RECORDED.iter().flat_map(|(_, lines)| recorded(lines));
+        let chunks = RECORDED[..2].iter().flat_map(|short| recorded(short.lines));
         chunks.map(|(items, took)| 50.0 * took.as_secs_f64() / f64::from(items)).collect()
     });
     let real: Load = |random, _, items| f64::from(items) * REAL[random.usize(..REAL.len())];
