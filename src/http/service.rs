@@ -351,15 +351,13 @@ where
                 Ok(Poll::Ready(Err(error))) => Step::Ended(visit.failed(&*error.into())),
                 Ok(Poll::Ready(Ok(response))) => match visit.judge(response.map(Body::new)) {
                     Judged::Answer(answer) => Step::Ended(answer),
-                    Judged::Read(reading) => read(visit, reading, cx),
+                    Judged::Read(mut reading) => {
+                        read(visit, &mut reading, cx).unwrap_or_else(|| Step::Read(Box::new(reading)))
+                    }
                 },
                 Ok(Poll::Pending) => Step::Wait,
             },
-            StageProjection::Reading { reading } => match visit.run(|| reading.poll(cx)) {
-                Err(panic) => Step::Ended(visit.panicked(&panic)),
-                Ok(Poll::Ready(read)) => Step::Ended(visit.judge_read(read)),
-                Ok(Poll::Pending) => Step::Wait,
-            },
+            StageProjection::Reading { reading } => read(visit, reading, cx).unwrap_or(Step::Wait),
         }
     }
 
@@ -438,12 +436,12 @@ fn collected(visit: &mut Visit, body: Bytes) -> Step {
     Step::Call
 }
 
-/// A reply's body is read: most come in one piece, with their head.
-fn read(visit: &mut Visit, mut reading: Reading, cx: &mut Context<'_>) -> Step {
+/// A reply's body is read on: most come in one piece, with their head. `None` if there is more to come.
+fn read(visit: &mut Visit, reading: &mut Reading, cx: &mut Context<'_>) -> Option<Step> {
     match visit.run(|| reading.poll(cx)) {
-        Err(panic) => Step::Ended(visit.panicked(&panic)),
-        Ok(Poll::Ready(read)) => Step::Ended(visit.judge_read(read)),
-        Ok(Poll::Pending) => Step::Read(Box::new(reading)),
+        Err(panic) => Some(Step::Ended(visit.panicked(&panic))),
+        Ok(Poll::Ready(read)) => Some(Step::Ended(visit.judge_read(read))),
+        Ok(Poll::Pending) => None,
     }
 }
 
