@@ -19,10 +19,7 @@ use super::{
     accepted::{self, Accepted},
     handler::Registered,
 };
-use crate::store::{Dialect, Jobs};
-
-/// A key is no longer than this, in bytes.
-const LONGEST: usize = 512;
+use crate::store::{Dialect, Jobs, LONGEST};
 
 /// Deferred work of one name, for one caller: [`Heal::deferred`](crate::Heal::deferred). Cheap to clone.
 #[derive(Clone)]

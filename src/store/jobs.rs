@@ -33,7 +33,7 @@ use super::{
 use crate::db::{ConnectOptionsOf, HealPool};
 
 /// No queue, key or owner is longer than this, in bytes.
-const LONGEST: usize = 512;
+pub(crate) const LONGEST: usize = 512;
 
 /// Durable jobs in the database of a [`HealPool`]. Cheap to clone; clones share their connections and their bells.
 ///

@@ -47,6 +47,7 @@ mod writer;
 
 pub use dialect::Dialect;
 pub use jobs::Jobs;
+pub(crate) use jobs::LONGEST;
 pub use migrations::{MigrateError, Migration, Schema, migrate, schema, script};
 pub use overview::Queue;
 pub(crate) use trouble::by_code;
