@@ -99,29 +99,27 @@ pub(crate) fn beside(scenario: &Scenario, runs: &[Figures]) -> String {
         valid.filter(move |run| run.contender == kind.name()).map(|run| (run.seed, run))
     };
     let ours: BTreeMap<_, _> = of(Kind::Auto).collect();
-    let mut pairs = 0;
-    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Auto) {
+    let pairs = |kind: Kind| of(kind).filter(|(seed, _)| ours.contains_key(seed)).count();
+    let others = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Auto);
+    let others: Vec<_> = others.filter(|kind| pairs(*kind) >= Paired::LEAST).collect();
+    if others.is_empty() {
+        return String::new();
+    }
+    for kind in others {
         let differ = |figure: &dyn Fn(&Figures) -> f64, digits: usize| {
             let differences = of(kind).filter_map(|(seed, theirs)| Some((ours.get(&seed)?, theirs)));
             let paired = Paired::of(differences.map(|(ours, theirs)| figure(ours) - figure(theirs)));
             paired.map_or_else(|| "-".to_owned(), |paired| format!("{paired:.digits$}"))
         };
-        let both = of(kind).filter(|(seed, _)| ours.contains_key(seed)).count();
-        if both >= Paired::LEAST {
-            pairs += both;
-            table.row([
-                kind.name().to_owned(),
-                both.to_string(),
-                differ(&|run| run.press.goodput, 3),
-                differ(&|run| run.press.critical, 2),
-                differ(&|run| run.press.wait_p99, 1),
-                differ(&|run| run.press.normal * 100.0, 1),
-                differ(&|run| run.after.goodput, 3),
-            ]);
-        }
-    }
-    if pairs == 0 {
-        return String::new();
+        table.row([
+            kind.name().to_owned(),
+            pairs(kind).to_string(),
+            differ(&|run| run.press.goodput, 3),
+            differ(&|run| run.press.critical, 2),
+            differ(&|run| run.press.wait_p99, 1),
+            differ(&|run| run.press.normal * 100.0, 1),
+            differ(&|run| run.after.goodput, 3),
+        ]);
     }
     format!("\nSeed by seed: median difference [95 times in 100]; = where neither is ahead\n\n{table}\n")
 }
